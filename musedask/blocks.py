@@ -1,0 +1,128 @@
+"""What a stack is before it is computed: lazy cubes, and the plan of its blocks.
+
+A block is a run of wavelengths times a tile of the sky. One task makes one
+block of every output at once; :class:`Stack` carries what both sides of that
+need to agree on, the stacking that makes blocks and the mega-cube that stores
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from musedask.errors import InputError, MissingError
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """What one task makes."""
+
+    planes: np.ndarray[Any, np.dtype[np.float32]]
+    """All outputs, float32 (plane, wavelength, y, x); NaN is missing."""
+    white: np.ndarray[Any, np.dtype[np.float32]]
+    """Mean over the block's channels, float32 (exposure, y, x), on the grid, of each
+    exposure that touches the tile, in the order of :attr:`BlockPlan.touching`."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an output lies among the planes of a block."""
+
+    method: str
+    """Statistic, the name of a group in the store: ``median``, ``mean``..."""
+    variable: str
+    """Variable of the cube schema: ``flux``, ``variance``..."""
+    plane: int
+    """Index on the first axis of :attr:`BlockResult.planes`; several slots may share one."""
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """How the output is cut into blocks, and what each of them is made of."""
+
+    chunks: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    """Sizes of the blocks along wavelength, y, x; all but the last of an axis are equal."""
+    inner: tuple[int, int, int]
+    """Chunk inside a shard; divides the size of a full block."""
+    slots: tuple[Slot, ...]
+    """The outputs."""
+    keys: Mapping[tuple[int, int, int], str]
+    """(k, j, i) -> 32 hexadecimal digits that change whenever the block's content would.
+    A block that no exposure touches has no key: it is all missing and never made."""
+    touching: Mapping[tuple[int, int], tuple[int, ...]]
+    """(j, i) of a tile -> indices of the exposures that touch it."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along wavelength, y, x."""
+        nz, ny, nx = (sum(sizes) for sizes in self.chunks)
+        return nz, ny, nx
+
+    @property
+    def n_blocks(self) -> tuple[int, int, int]:
+        """Number of blocks along wavelength, y, x."""
+        nz, ny, nx = (len(sizes) for sizes in self.chunks)
+        return nz, ny, nx
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the statistics, in order."""
+        return tuple(dict.fromkeys(slot.method for slot in self.slots))
+
+    def region(self, block: tuple[int, int, int]) -> tuple[slice, slice, slice]:
+        """The voxels of a block, as slices of wavelength, y, x."""
+        starts = [sum(sizes[:n]) for sizes, n in zip(self.chunks, block, strict=True)]
+        ends = [s + sizes[n] for s, sizes, n in zip(starts, self.chunks, block, strict=True)]
+        z, y, x = (slice(a, b) for a, b in zip(starts, ends, strict=True))
+        return z, y, x
+
+
+@dataclass(frozen=True)
+class Stack(Mapping[str, xr.Dataset]):
+    """Lazy deep cubes by the name of their statistic; ``stack["median"]`` is a cube."""
+
+    cubes: Mapping[str, xr.Dataset]
+    """method -> lazy cube, all from the same blocks: compute several at once in one pass."""
+    plan: BlockPlan
+    """How the cubes are cut into blocks."""
+    results: da.Array
+    """Lazy :class:`BlockResult` objects, one a block; its chunks are (1, 1, 1) and its
+    block (k, j, i) is that of the plan (blocks without a key must not be computed)."""
+    exposures: xr.Dataset
+    """What went in: one row of dimension ``exposure`` each, in the order of DATE-OBS."""
+    attrs: Mapping[str, Any]
+    """Provenance of the whole: goes into the store's root."""
+
+    def __getitem__(self, method: str) -> xr.Dataset:
+        try:
+            return self.cubes[method]
+        except KeyError:
+            raise MissingError(
+                f"no {method!r} in this stack, it has {', '.join(self.cubes)}: "
+                f"ask for it with stack(..., methods=({method!r},))"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cubes)
+
+    def __len__(self) -> int:
+        return len(self.cubes)
+
+    def __repr__(self) -> str:
+        nz, ny, nx = self.plan.shape
+        return (
+            f"Stack of {self.exposures.sizes['exposure']} exposures: {', '.join(self.cubes)} "
+            f"on {nz} x {ny} x {nx} voxels in {len(self.plan.keys)} blocks"
+        )
+
+
+def check_chunks(sizes: tuple[int, ...], axis: str) -> None:
+    """Raise an InputError unless all sizes but the last are equal and the last is not larger."""
+    if any(size != sizes[0] for size in sizes[:-1]) or sizes[-1] > sizes[0]:
+        raise InputError(f"blocks along {axis} of sizes {sizes}: all but the last must be equal")

@@ -1,0 +1,28 @@
+"""The errors and the warning that musedask raises on purpose.
+
+Each error is also the builtin that fits, so that ``except ValueError`` keeps
+working, and says three things: what was asked, what was found (file, keyword,
+value) and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class MusedaskError(Exception):
+    """Base of everything that musedask raises on purpose."""
+
+
+class InputError(MusedaskError, ValueError):
+    """An argument, a header card or a table entry that cannot be used."""
+
+
+class FileError(MusedaskError, OSError):
+    """A file that cannot be read or written, or is not what it should be."""
+
+
+class MissingError(MusedaskError, LookupError):
+    """Something that was asked for by name and is not there."""
+
+
+class MusedaskWarning(UserWarning):
+    """Something that a user should know of, while the work goes on."""
