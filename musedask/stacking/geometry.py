@@ -1,0 +1,282 @@
+"""How each exposure's pixels fall on a tile of the grid: computed once, used for every channel.
+
+Numbers in, arrays out. Whether an exposure can be copied, streamed (nearly a
+pure shift) or has to be gathered is decided once for its whole frame, so that
+the result does not depend on how the grid is cut into tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from musedask.stacking import kernels as k
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+ToFrame = Callable[[Any, Any], tuple[Floats, Floats]]
+"""Grid pixel coordinates (x, y), 0-based, to those of an exposure's frame."""
+
+RESAMPLINGS = ("exact", "bilinear", "nearest", "lanczos3")
+COPY_TOLERANCE_PIX = 1e-3
+SHIFT_TOLERANCE_PIX = 1e-3
+EXACT_DRIFT = 1e-3
+"""Up to this rotation or change of scale the overlap of two pixels is bilinear's
+weights to better than 5e-4 (they differ at second order in the overlap's corners)."""
+STREAM_DRIFT = 1e-2
+"""Up to this, whole rows are streamed with weights that change along them."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Where an exposure lies on the grid, and which way of resampling serves it."""
+
+    kind: int
+    """One of the kinds of :mod:`musedask.stacking.kernels`."""
+    rows: tuple[int, int]
+    """First and last plus one grid row that it can touch."""
+    columns: tuple[int, int]
+    """The same for columns."""
+    shift: tuple[int, int] = (0, 0)
+    """Whole pixels (y, x) from grid to frame, for copies."""
+
+    def part(self, y_lo: int, y_hi: int, x_lo: int, x_hi: int) -> tuple[int, int, int, int] | None:
+        """The part of a tile that it touches (rows, columns of the grid), or None."""
+        a, b = max(self.rows[0], y_lo), min(self.rows[1], y_hi)
+        c, d = max(self.columns[0], x_lo), min(self.columns[1], x_hi)
+        return (a, b, c, d) if a < b and c < d else None
+
+
+def footprint(
+    to_frame: ToFrame,
+    to_grid: ToFrame,
+    frame_shape: tuple[int, int],
+    grid_shape: tuple[int, int],
+    resampling: str,
+) -> Footprint | None:
+    """Classify the mapping between an exposure's frame and the grid.
+
+    Parameters
+    ----------
+    to_frame, to_grid
+        The mapping and its inverse, pixel coordinates (x, y).
+    frame_shape, grid_shape
+        (ny, nx) of the exposure and of the whole grid.
+    resampling
+        One of :data:`RESAMPLINGS`.
+
+    Returns
+    -------
+    Footprint or None
+        None if the exposure does not touch the grid.
+    """
+    box = _bounding_box(to_grid, frame_shape, grid_shape)
+    if box is None:
+        return None
+    (y_lo, y_hi), (x_lo, x_hi) = box
+    x, y = np.meshgrid(np.linspace(x_lo, x_hi - 1, 9), np.linspace(y_lo, y_hi - 1, 9))
+    frame_x, frame_y = to_frame(x, y)
+    shift_x, shift_y = frame_x - x, frame_y - y
+    mean_x, mean_y = float(np.mean(shift_x)), float(np.mean(shift_y))
+    spread = max(np.ptp(shift_x), np.ptp(shift_y)) / 2
+    off_whole = max(
+        np.abs(shift_x - round(mean_x)).max(), np.abs(shift_y - round(mean_y)).max()
+    )
+    whole = (round(mean_y), round(mean_x))
+    if off_whole < COPY_TOLERANCE_PIX:
+        return Footprint(k.COPY, box[0], box[1], whole)
+    if resampling == "nearest":
+        same = spread < 0.5 - max(abs(mean_x - whole[1]), abs(mean_y - whole[0]))
+        return Footprint(k.COPY if same else k.NEAREST, box[0], box[1], whole)
+    drift = _drift(shift_x, shift_y, x, y)
+    straight = _bend(shift_x) < SHIFT_TOLERANCE_PIX and _bend(shift_y) < SHIFT_TOLERANCE_PIX
+    if resampling == "lanczos3":
+        streams = straight and drift < EXACT_DRIFT
+        return Footprint(k.DRIFT_LANCZOS if streams else k.LANCZOS, box[0], box[1])
+    if resampling == "bilinear":
+        streams = straight and drift < STREAM_DRIFT
+        return Footprint(k.DRIFT if streams else k.BILINEAR, box[0], box[1])
+    return Footprint(k.DRIFT if straight and drift < EXACT_DRIFT else k.EXACT, box[0], box[1])
+
+
+def _bounding_box(
+    to_grid: ToFrame, frame_shape: tuple[int, int], grid_shape: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Grid rows and columns that a frame can touch."""
+    ny, nx = frame_shape
+    xs, ys = np.linspace(-0.5, nx - 0.5, 33), np.linspace(-0.5, ny - 0.5, 33)
+    edge_x = np.concatenate([xs, xs, np.full(33, -0.5), np.full(33, nx - 0.5)])
+    edge_y = np.concatenate([np.full(33, -0.5), np.full(33, ny - 0.5), ys, ys])
+    grid_x, grid_y = to_grid(edge_x, edge_y)
+    if not np.all(np.isfinite(grid_x)):
+        return None
+    y_lo = max(int(np.floor(grid_y.min() - 0.51)), 0)
+    y_hi = min(int(np.ceil(grid_y.max() + 0.51)) + 1, grid_shape[0])
+    x_lo = max(int(np.floor(grid_x.min() - 0.51)), 0)
+    x_hi = min(int(np.ceil(grid_x.max() + 0.51)) + 1, grid_shape[1])
+    return ((y_lo, y_hi), (x_lo, x_hi)) if y_lo < y_hi and x_lo < x_hi else None
+
+
+def _drift(shift_x: Floats, shift_y: Floats, x: Floats, y: Floats) -> float:
+    """Largest change of the shift for a pixel along either axis."""
+    steps = []
+    for shift in (shift_x, shift_y):
+        for axis, at in ((1, x), (0, y)):
+            distance = np.diff(at, axis=axis)
+            change = np.diff(shift, axis=axis)
+            steps.append(np.abs(change[distance > 0] / distance[distance > 0]).max(initial=0.0))
+    return float(max(steps))
+
+
+def _bend(shift: Floats) -> float:
+    """How far the shift along a row is from linear."""
+    line = np.linspace(0.0, 1.0, shift.shape[1])
+    straight = shift[:, :1] + (shift[:, -1:] - shift[:, :1]) * line
+    return float(np.abs(shift - straight).max())
+
+
+def drift_rows(to_frame: ToFrame, found: Footprint, y_lo: int, y_hi: int, x_lo: int) -> Floats:
+    """Shift of each row of a tile and its slope along the row.
+
+    Returns
+    -------
+    float64 (y_hi - y_lo, 4)
+        Frame x minus tile x at tile column 0, its change a column, and the
+        same for y against the tile's row. Rows outside the footprint are 0.
+        The line runs through the ends of the whole footprint's row, so that it
+        does not depend on the tile.
+    """
+    rows = np.arange(max(found.rows[0], y_lo), min(found.rows[1], y_hi))
+    first, last = found.columns[0], max(found.columns[1] - 1, found.columns[0] + 1)
+    out = np.zeros((y_hi - y_lo, 4))
+    x_first, y_first = to_frame(np.full(rows.size, first), rows)
+    x_last, y_last = to_frame(np.full(rows.size, last), rows)
+    at = rows - y_lo
+    # Coefficients are of float32's size, so that equal geometry gives equal weights
+    # on every tile in spite of the last bits of the projection.
+    slope_x = np.round((x_last - x_first) / (last - first) - 1.0, 10)
+    slope_y = np.round((y_last - y_first) / (last - first), 10)
+    out[at, 0] = np.round(x_first - first, 7) + slope_x * (x_lo - first) + x_lo
+    out[at, 1] = slope_x
+    out[at, 2] = np.round(y_first - rows, 7) + slope_y * (x_lo - first) + y_lo
+    out[at, 3] = slope_y
+    return out
+
+
+@dataclass(frozen=True)
+class TileGeometry:
+    """Everything that the kernel needs to know of a tile's geometry."""
+
+    exposures: tuple[int, ...]
+    """Indices of the exposures that touch the tile."""
+    table: np.ndarray[Any, np.dtype[np.int64]]
+    """The kernel's table, with the columns of geometry filled in."""
+    drift: Floats
+    maps: np.ndarray[Any, np.dtype[np.float32]]
+    pointers: np.ndarray[Any, np.dtype[np.int64]]
+    indices: np.ndarray[Any, np.dtype[np.int32]]
+    weights: np.ndarray[Any, np.dtype[np.float32]]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return sum(
+            a.nbytes for a in (self.drift, self.maps, self.pointers, self.indices, self.weights)
+        )
+
+
+def tile_geometry(
+    mappings: Sequence[ToFrame],
+    footprints: Sequence[Footprint | None],
+    frame_shapes: Sequence[tuple[int, int]],
+    tile: tuple[int, int, int, int],
+) -> TileGeometry:
+    """Geometry of all exposures that touch a tile (y_lo, y_hi, x_lo, x_hi)."""
+    y_lo, y_hi, x_lo, x_hi = tile
+    parts = {
+        e: part
+        for e, found in enumerate(footprints)
+        if found is not None and (part := found.part(*tile)) is not None
+    }
+    table = np.full((len(parts), k.N_COLUMNS), -1, dtype=np.int64)
+    drift = np.zeros((len(parts), y_hi - y_lo, 4))
+    maps: list[Any] = []
+    tables: list[tuple[Any, Any, Any]] = []
+    map_at = table_at = entries = gathered = 0
+    for n, (e, (a, b, c, d)) in enumerate(parts.items()):
+        found = footprints[e]
+        assert found is not None
+        row = table[n]
+        row[[k.KIND, k.NY, k.NX]] = found.kind, *frame_shapes[e]
+        row[[k.ROW_LO, k.ROW_HI, k.COL_LO, k.COL_HI]] = a - y_lo, b - y_lo, c - x_lo, d - x_lo
+        row[[k.SHIFT_Y, k.SHIFT_X]] = found.shift[0] + y_lo, found.shift[1] + x_lo
+        if found.kind in (k.DRIFT, k.DRIFT_LANCZOS):
+            drift[n] = drift_rows(mappings[e], found, y_lo, y_hi, x_lo)
+        elif found.kind == k.EXACT:
+            row[k.GATHERED], row[k.TABLE_AT] = gathered, table_at
+            pointers, indices, weights = _overlaps(mappings[e], (a, b, c, d), frame_shapes[e])
+            tables.append((pointers + entries, indices, weights))
+            table_at, entries, gathered = table_at + pointers.size, entries + indices.size, gathered + 1
+        elif found.kind != k.COPY:
+            row[k.GATHERED], row[k.MAP_AT] = gathered, map_at
+            maps.append(_pixel_map(mappings[e], (a, b, c, d), frame_shapes[e]))
+            map_at, gathered = map_at + maps[-1].shape[1], gathered + 1
+    return TileGeometry(
+        tuple(parts),
+        table,
+        drift,
+        _joined(maps, np.float32, (2, 0), axis=1),
+        _joined([t[0] for t in tables], np.int64, (0,)),
+        _joined([t[1] for t in tables], np.int32, (0,)),
+        _joined([t[2] for t in tables], np.float32, (0,)),
+    )
+
+
+def _joined(pieces: list[Any], dtype: Any, empty: tuple[int, ...], axis: int = 0) -> Any:
+    return np.concatenate(pieces, axis=axis) if pieces else np.zeros(empty, dtype)
+
+
+def _pixel_map(to_frame: ToFrame, part: tuple[int, int, int, int], shape: tuple[int, int]) -> Any:
+    """Frame coordinates of the part's pixels, float32 (2, pixels); NaN off the frame."""
+    a, b, c, d = part
+    y, x = np.mgrid[a:b, c:d]
+    frame_x, frame_y = to_frame(x.ravel(), y.ravel())
+    off = (
+        (frame_x < -0.5)
+        | (frame_x > shape[1] - 0.5)
+        | (frame_y < -0.5)
+        | (frame_y > shape[0] - 0.5)
+    )
+    out = np.array([frame_x, frame_y], dtype=np.float32)
+    out[:, off | ~np.isfinite(frame_x)] = np.nan
+    return out
+
+
+def _overlaps(
+    to_frame: ToFrame, part: tuple[int, int, int, int], shape: tuple[int, int]
+) -> tuple[Any, Any, Any]:
+    """Pointers, indices and weights of the part's pixels, by the overlap of areas."""
+    a, b, c, d = part
+    y, x = np.mgrid[a : b + 1, c : d + 1]
+    corner_x, corner_y = to_frame(x.ravel() - 0.5, y.ravel() - 0.5)
+    corner_x = np.ascontiguousarray(corner_x.reshape(x.shape))
+    corner_y = np.ascontiguousarray(corner_y.reshape(x.shape))
+    pointers = np.zeros((b - a) * (d - c) + 1, np.int64)
+    none_i, none_w = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    n = k.overlap_table(corner_x, corner_y, *shape, pointers, none_i, none_w, False)
+    indices, weights = np.zeros(n, np.int32), np.zeros(n, np.float32)
+    k.overlap_table(corner_x, corner_y, *shape, pointers, indices, weights, True)
+    return pointers, indices, weights
+
+
+def lanczos_table() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Lanczos-3 weights, float32 (LANCZOS_PHASES + 1, 6), each row adding up to 1.
+
+    Row p is for a point p / LANCZOS_PHASES right of the third of six pixels.
+    """
+    phase = np.linspace(0.0, 1.0, k.LANCZOS_PHASES + 1)[:, None]
+    distance = np.arange(-2, 4)[None, :] - phase
+    weights = np.sinc(distance) * np.sinc(distance / 3.0) * (np.abs(distance) < 3)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,1060 @@
+"""The compiled heart: resample a few channels of many exposures and combine them.
+
+One call of :func:`stack_slab` takes the bytes of all exposures that touch a
+tile, for a few channels, and fills the output planes. It goes strip by strip
+of output rows, so that what it works on stays in the processor's cache; inside
+a strip it swaps bytes, masks, resamples and combines without ever making an
+array of (exposure, y, x).
+
+All compiled functions live in this file, since numba's cache does not notice
+an edit of a callee elsewhere. Bounds are checked by the callers in
+:mod:`musedask.stacking.block` and :mod:`musedask.stacking.geometry`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+KEEPS_NAN = {"contract", "reassoc", "nsz", "arcp"}
+"""The fast-math flags that keep NaN and infinity meaningful."""
+
+COPY, DRIFT, DRIFT_LANCZOS, NEAREST, BILINEAR, LANCZOS, EXACT = range(7)
+MEAN, MEDIAN, CLIPPED, CLIPPED_MPDAF = range(4)
+
+LANCZOS_PHASES = 1024
+LANCZOS_TAPS = 6
+STRIP_ROWS = 8
+BORDER = 3
+"""Missing pixels around a frame in scratch, for taps that reach over its edge."""
+MARGIN = 16
+"""Room in a strip's scratch for the drift of an exposure against the tile."""
+HALF = np.float32(0.5 - 1e-5)
+"""A voxel is kept where this much of its weight was valid; a hair below one half,
+so that a pixel exactly half covered does not depend on rounding."""
+
+# Columns of the table of exposures.
+(KIND, NY, NX, SWAP, QUALITY, MASK, SHIFT_Y, SHIFT_X, ROW_LO, ROW_HI, COL_LO, COL_HI,
+ MAP_AT, TABLE_AT, GATHERED) = range(15)  # fmt: skip
+N_COLUMNS = 15
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(_context: Any, address: Any) -> Any:
+    """Turn an integer address into a pointer that carray takes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _swapped(_context: Any, word: Any) -> Any:
+    """Reverse the bytes of a uint32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.call(
+            builder.module.declare_intrinsic("llvm.bswap", [ir.IntType(32)]), [args[0]]
+        )
+
+    return types.uint32(types.uint32), codegen
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _load_row(
+    flux, variance, quality, mask, start, swap, use_quality, use_mask, background, floor, f, v, m
+):  # fmt: skip
+    """Bring ``len(f)`` pixels from ``start`` on into native order.
+
+    ``f`` and ``v`` become flux and variance, 0 where missing; ``m`` 1 or 0.
+    """
+    n = f.shape[0]
+    fu = f.view(np.uint32)
+    vu = v.view(np.uint32)
+    source_f = flux[start : start + n]
+    source_v = variance[start : start + n]
+    if swap:
+        for i in range(n):
+            fu[i] = _swapped(source_f[i])
+            vu[i] = _swapped(source_v[i])
+    else:
+        for i in range(n):
+            fu[i] = source_f[i]
+            vu[i] = source_v[i]
+    inf = np.float32(np.inf)
+    for i in range(n):
+        good = (abs(f[i]) < inf) & (v[i] > np.float32(0.0)) & (v[i] < inf) & (f[i] > floor)
+        m[i] = np.float32(1.0) if good else np.float32(0.0)
+    if use_quality:
+        bits = quality[start : start + n]
+        for i in range(n):
+            m[i] = np.float32(0.0) if bits[i] != 0 else m[i]
+    if use_mask:
+        bad = mask[start : start + n]
+        for i in range(n):
+            m[i] = np.float32(0.0) if bad[i] != 0 else m[i]
+    zero = np.float32(0.0)
+    if background != zero:
+        for i in range(n):
+            f[i] -= background
+    for i in range(n):
+        f[i] = f[i] if m[i] > zero else zero
+        v[i] = v[i] if m[i] > zero else zero
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _load_rectangle(
+    flux, variance, quality, mask, row, background, floor, y_lo, y_hi, x_lo, x_hi, sf, sv, sm
+):  # fmt: skip
+    """Load frame rows [y_lo, y_hi) and columns [x_lo, x_hi); 0 (missing) off the frame."""
+    ny, nx = row[NY], row[NX]
+    width = x_hi - x_lo
+    a = max(x_lo, 0)
+    b = min(x_hi, nx)
+    for y in range(y_lo, y_hi):
+        f = sf[y - y_lo, :width]
+        v = sv[y - y_lo, :width]
+        m = sm[y - y_lo, :width]
+        if y < 0 or y >= ny or a >= b:
+            f[:] = np.float32(0.0)
+            v[:] = np.float32(0.0)
+            m[:] = np.float32(0.0)
+            continue
+        for part in (f, v, m):
+            part[: a - x_lo] = np.float32(0.0)
+            part[b - x_lo :] = np.float32(0.0)
+        _load_row(
+            flux, variance, quality, mask, y * nx + a, row[SWAP] != 0, row[QUALITY] != 0,
+            row[MASK] >= 0, background, floor, f[a - x_lo : b - x_lo], v[a - x_lo : b - x_lo],
+            m[a - x_lo : b - x_lo],
+        )  # fmt: skip
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _copy_row(f, v, m, scale, out_f, out_v):
+    """Whole-pixel shift: the values themselves, times the flux scale."""
+    nan = np.float32(np.nan)
+    one = np.float32(1.0)
+    if scale == one:
+        for i in range(out_f.shape[0]):
+            good = m[i] == one
+            out_f[i] = f[i] if good else nan
+            out_v[i] = v[i] if good else nan
+        return
+    for i in range(out_f.shape[0]):
+        good = m[i] == one
+        out_f[i] = f[i] * scale if good else nan
+        out_v[i] = v[i] * scale * scale if good else nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _bilinear_run(f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, scale, out_f, out_v):
+    """Bilinear along a run of one row; the fractions change linearly along it.
+
+    The inputs have one pixel more than the outputs.
+    """
+    one = np.float32(1.0)
+    nan = np.float32(np.nan)
+    for i in range(out_f.shape[0]):
+        x = fx + dfx * np.float32(i)
+        y = fy + dfy * np.float32(i)
+        a = (one - x) * (one - y)
+        b = x * (one - y)
+        c = (one - x) * y
+        d = x * y
+        weight = a * m0[i] + b * m0[i + 1] + c * m1[i] + d * m1[i + 1]
+        flux = a * f0[i] + b * f0[i + 1] + c * f1[i] + d * f1[i + 1]
+        variance = a * a * v0[i] + b * b * v0[i + 1] + c * c * v1[i] + d * d * v1[i + 1]
+        factor = scale / weight
+        out_f[i] = flux * factor if weight >= HALF else nan
+        out_v[i] = variance * factor * factor if weight >= HALF else nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _lanczos_run(sf, sv, sm, r, c, wx, wy, scale, out_f, out_v, acc):
+    """Lanczos over six rows and columns along a run of one row, constant weights."""
+    n = out_f.shape[0]
+    nan = np.float32(np.nan)
+    af = acc[0, :n]
+    av = acc[1, :n]
+    am = acc[2, :n]
+    af[:] = np.float32(0.0)
+    av[:] = np.float32(0.0)
+    am[:] = np.float32(0.0)
+    for j in range(LANCZOS_TAPS):
+        for i in range(LANCZOS_TAPS):
+            w = wx[i] * wy[j]
+            w2 = w * w
+            f = sf[r + j, c + i : c + i + n]
+            v = sv[r + j, c + i : c + i + n]
+            m = sm[r + j, c + i : c + i + n]
+            for p in range(n):
+                af[p] += w * f[p]
+                av[p] += w2 * v[p]
+                am[p] += w * m[p]
+    for p in range(n):
+        factor = scale / am[p]
+        out_f[p] = af[p] * factor if am[p] >= HALF else nan
+        out_v[p] = av[p] * factor * factor if am[p] >= HALF else nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _run_end(start, drift, i, x, hi):
+    """First pixel after ``x`` at which ``floor(start + drift * x)`` is no longer ``i``."""
+    if drift > 0:
+        end = np.int64(np.ceil((i + 1 - start) / drift))
+    elif drift < 0:
+        end = np.int64(np.floor((i - start) / drift)) + 1
+    else:
+        return hi
+    return min(max(end, x + 1), hi)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _phase_end(start, drift, x, hi):
+    """First pixel after ``x`` at which the Lanczos phase has changed."""
+    if drift == 0:
+        return hi
+    length = np.int64(1.0 / (abs(drift) * LANCZOS_PHASES)) + 1
+    return min(x + length, hi)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _weights_at(lanczos, phase, out):
+    """Lanczos weights at a phase in [0, 1], linear between the table's rows."""
+    at = np.float32(phase) * np.float32(LANCZOS_PHASES)
+    k = min(np.int64(at), LANCZOS_PHASES - 1)
+    t = at - np.float32(k)
+    for i in range(LANCZOS_TAPS):
+        out[i] = lanczos[k, i] + t * (lanczos[k + 1, i] - lanczos[k, i])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _strip_bounds(row, drift, taps, y_lo, y_hi):
+    """Rows and columns of the frame that the strip's rows need: y_lo, y_hi, x_lo, x_hi."""
+    before = taps // 2 - 1
+    after = taps // 2
+    a, b = row[COL_LO], row[COL_HI] - 1
+    first_y = first_x = np.int64(1 << 40)
+    last_y = last_x = -np.int64(1 << 40)
+    for y in range(y_lo, y_hi):
+        for x in (a, b):
+            fy = np.int64(np.floor(drift[y, 2] + drift[y, 3] * x)) + y
+            fx = np.int64(np.floor(drift[y, 0] + drift[y, 1] * x)) + x
+            first_y = min(first_y, fy)
+            last_y = max(last_y, fy)
+            first_x = min(first_x, fx)
+            last_x = max(last_x, fx)
+    return first_y - before, last_y + after + 1, first_x - before, last_x + after + 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _drift_strip(
+    frames, row, drift, lanczos, background, floor, scale, y_lo, y_hi, strip_lo, scratch, out_f, out_v
+):  # fmt: skip
+    """Resample rows [y_lo, y_hi) of the tile where the geometry is nearly a pure shift."""
+    flux, variance, quality, mask = frames
+    sf, sv, sm, acc = scratch
+    taps = LANCZOS_TAPS if row[KIND] == DRIFT_LANCZOS else 2
+    ry, ry_hi, rx, rx_hi = _strip_bounds(row, drift, taps, y_lo, y_hi)
+    if ry_hi - ry > sf.shape[0] or rx_hi - rx > sf.shape[1]:
+        raise ValueError("an exposure drifts further against the tile than its scratch allows")
+    _load_rectangle(
+        flux, variance, quality, mask, row, background, floor, ry, ry_hi, rx, rx_hi, sf, sv, sm
+    )
+    before = taps // 2 - 1
+    wx = np.empty(LANCZOS_TAPS, np.float32)
+    wy = np.empty(LANCZOS_TAPS, np.float32)
+    for y in range(y_lo, y_hi):
+        out_row_f = out_f[y - strip_lo]
+        out_row_v = out_v[y - strip_lo]
+        x = row[COL_LO]
+        hi = row[COL_HI]
+        while x < hi:
+            ux = drift[y, 0] + drift[y, 1] * x
+            uy = drift[y, 2] + drift[y, 3] * x
+            ix = np.int64(np.floor(ux))
+            iy = np.int64(np.floor(uy))
+            end = _run_end(drift[y, 0], drift[y, 1], ix, x, hi)
+            end = min(end, _run_end(drift[y, 2], drift[y, 3], iy, x, hi))
+            r = y + iy - ry - before
+            c = x + ix - rx - before
+            if taps == 2:
+                n = end - x
+                _bilinear_run(
+                    sf[r, c : c + n + 1], sf[r + 1, c : c + n + 1],
+                    sv[r, c : c + n + 1], sv[r + 1, c : c + n + 1],
+                    sm[r, c : c + n + 1], sm[r + 1, c : c + n + 1],
+                    np.float32(ux - ix), np.float32(drift[y, 1]),
+                    np.float32(uy - iy), np.float32(drift[y, 3]),
+                    scale, out_row_f[x:end], out_row_v[x:end],
+                )  # fmt: skip
+            else:
+                end = min(end, _phase_end(ux, drift[y, 1], x, end))
+                end = min(end, _phase_end(uy, drift[y, 3], x, end))
+                _weights_at(lanczos, ux - ix, wx)
+                _weights_at(lanczos, uy - iy, wy)
+                _lanczos_run(
+                    sf, sv, sm, r, c, wx, wy, scale, out_row_f[x:end], out_row_v[x:end], acc
+                )
+            x = end
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _copy_strip(frames, row, background, floor, scale, y_lo, y_hi, strip_lo, scratch, out_f, out_v):
+    """Copy rows [y_lo, y_hi) of the tile where the lattices are one."""
+    flux, variance, quality, mask = frames
+    sf, sv, sm, _ = scratch
+    a, b = row[COL_LO], row[COL_HI]
+    _load_rectangle(
+        flux, variance, quality, mask, row, background, floor, y_lo + row[SHIFT_Y],
+        y_hi + row[SHIFT_Y], a + row[SHIFT_X], b + row[SHIFT_X], sf, sv, sm,
+    )  # fmt: skip
+    for y in range(y_lo, y_hi):
+        i = y - y_lo
+        _copy_row(
+            sf[i, : b - a], sv[i, : b - a], sm[i, : b - a], scale,
+            out_f[y - strip_lo, a:b], out_v[y - strip_lo, a:b],
+        )  # fmt: skip
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _load_frame(frames, row, background, floor, scratch, frame):
+    """A whole frame as interleaved (flux, variance), NaN where missing, with a border."""
+    flux, variance, quality, mask = frames
+    sf, sv, sm, _ = scratch
+    nan = np.float32(np.nan)
+    ny, nx = row[NY], row[NX]
+    width = nx + 2 * BORDER
+    frame[: BORDER * width] = nan
+    frame[(ny + BORDER) * width : (ny + 2 * BORDER) * width] = nan
+    for y in range(ny):
+        line = frame[(y + BORDER) * width : (y + BORDER + 1) * width]
+        line[:BORDER] = nan
+        line[nx + BORDER :] = nan
+        f = sf[0, :nx]
+        v = sv[0, :nx]
+        m = sm[0, :nx]
+        _load_row(
+            flux, variance, quality, mask, y * nx, row[SWAP] != 0, row[QUALITY] != 0,
+            row[MASK] >= 0, background, floor, f, v, m,
+        )  # fmt: skip
+        body = line[BORDER : nx + BORDER]
+        for i in range(nx):
+            good = m[i] > np.float32(0.0)
+            body[i, 0] = f[i] if good else nan
+            body[i, 1] = v[i] if good else nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _settle(flux, variance, weight, scale):
+    """Renormalise over the weight that was valid; NaN below one half."""
+    if weight >= HALF:
+        factor = scale / weight
+        return flux * factor, variance * factor * factor
+    return np.float32(np.nan), np.float32(np.nan)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _gather_taps(frame, at, width, wx, wy, n, scale):
+    """n x n taps from index ``at`` on, each row's weights times each column's."""
+    flux = np.float32(0.0)
+    variance = np.float32(0.0)
+    weight = np.float32(0.0)
+    for j in range(n):
+        for i in range(n):
+            k = at + j * width + i
+            if frame[k, 0] == frame[k, 0]:
+                w = wx[i] * wy[j]
+                flux += w * frame[k, 0]
+                variance += w * w * frame[k, 1]
+                weight += w
+    return _settle(flux, variance, weight, scale)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _gather_table(frame, indices, weights, scale):
+    """The weighted mean over a list of pixels."""
+    flux = np.float32(0.0)
+    variance = np.float32(0.0)
+    weight = np.float32(0.0)
+    for k in range(indices.shape[0]):
+        f = frame[indices[k], 0]
+        w = weights[k]
+        flux += w * f
+        variance += w * w * frame[indices[k], 1]
+        weight += w
+    if flux == flux:
+        return _settle(flux, variance, weight, scale)
+    flux = np.float32(0.0)
+    variance = np.float32(0.0)
+    weight = np.float32(0.0)
+    for k in range(indices.shape[0]):
+        f = frame[indices[k], 0]
+        w = weights[k]
+        if f == f:
+            flux += w * f
+            variance += w * w * frame[indices[k], 1]
+            weight += w
+    return _settle(flux, variance, weight, scale)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _gather_frame(frame, row, pixel_map, pointers, indices, weights, lanczos, scale, out_f, out_v):
+    """Resample one channel of one exposure onto its part of the tile, any geometry.
+
+    ``pixel_map`` float32 (2, rows, columns): frame coordinates x, y of the
+    part's pixels, NaN where they lie off the frame.
+    """
+    nan = np.float32(np.nan)
+    width = row[NX] + 2 * BORDER
+    n_cols = row[COL_HI] - row[COL_LO]
+    two_x = np.empty(2, np.float32)
+    two_y = np.empty(2, np.float32)
+    six_x = np.empty(LANCZOS_TAPS, np.float32)
+    six_y = np.empty(LANCZOS_TAPS, np.float32)
+    kind = row[KIND]
+    for y in range(row[ROW_LO], row[ROW_HI]):
+        for x in range(row[COL_LO], row[COL_HI]):
+            i = (y - row[ROW_LO]) * n_cols + x - row[COL_LO]
+            if kind == EXACT:
+                lo = pointers[i]
+                hi = pointers[i + 1]
+                out_f[y, x], out_v[y, x] = _gather_table(
+                    frame, indices[lo:hi], weights[lo:hi], scale
+                )
+                continue
+            px = pixel_map[0, i]
+            py = pixel_map[1, i]
+            if not (px == px and py == py):
+                out_f[y, x] = nan
+                out_v[y, x] = nan
+                continue
+            if kind == NEAREST:
+                k = np.int64(np.floor(py + np.float32(0.5)) + BORDER) * width + np.int64(
+                    np.floor(px + np.float32(0.5)) + BORDER
+                )
+                out_f[y, x] = frame[k, 0] * scale
+                out_v[y, x] = frame[k, 1] * scale * scale
+                continue
+            ix = np.int64(np.floor(px))
+            iy = np.int64(np.floor(py))
+            fx = px - np.float32(ix)
+            fy = py - np.float32(iy)
+            if kind == BILINEAR:
+                two_x[0] = np.float32(1.0) - fx
+                two_x[1] = fx
+                two_y[0] = np.float32(1.0) - fy
+                two_y[1] = fy
+                at = (iy + BORDER) * width + ix + BORDER
+                out_f[y, x], out_v[y, x] = _gather_taps(frame, at, width, two_x, two_y, 2, scale)
+            else:
+                _weights_at(lanczos, fx, six_x)
+                _weights_at(lanczos, fy, six_y)
+                at = (iy + BORDER - 2) * width + ix + BORDER - 2
+                out_f[y, x], out_v[y, x] = _gather_taps(
+                    frame, at, width, six_x, six_y, LANCZOS_TAPS, scale
+                )
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _pad_missing(values, members, p_lo, n, work, n_valid):
+    """Copy members' values; of the missing ones of a pixel, every other becomes -inf, inf.
+
+    So the valid ones sit in the middle ranks, and one network serves any
+    number of them. ``n_valid`` float32 (pixel,) is filled with that number.
+    """
+    inf = np.float32(np.inf)
+    one = np.float32(1.0)
+    half = np.float32(0.5)
+    toggle = work[members.shape[0], :n]
+    toggle[:] = np.float32(0.0)
+    n_valid[:n] = np.float32(0.0)
+    for k in range(members.shape[0]):
+        source = values[members[k], p_lo : p_lo + n]
+        target = work[k, :n]
+        for p in range(n):
+            good = source[p] == source[p]
+            filler = inf if toggle[p] > half else -inf
+            target[p] = source[p] if good else filler
+            toggle[p] = toggle[p] if good else one - toggle[p]
+            n_valid[p] += one if good else np.float32(0.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _exchange(low, high):
+    for p in range(low.shape[0]):
+        a = low[p]
+        b = high[p]
+        low[p] = a if a < b else b
+        high[p] = b if a < b else a
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _middle(work, network, n_members, n, n_valid, out):
+    """Run the network and take the median of each pixel's valid values; NaN without any."""
+    for k in range(network.shape[0]):
+        _exchange(work[network[k, 0], :n], work[network[k, 1], :n])
+    nan = np.float32(np.nan)
+    half = np.float32(0.5)
+    even = n_members % 2 == 0
+    low = work[n_members // 2 - 1 if even else n_members // 2, :n]
+    high = work[min(n_members // 2 + (0 if even else 1), n_members - 1), :n]
+    for p in range(n):
+        odd_valid = n_valid[p] - np.float32(2.0) * np.floor(n_valid[p] * half) > half
+        single = high[p] if even else low[p]
+        both = half * low[p] + half * high[p]
+        value = single if odd_valid else both
+        out[p] = value if n_valid[p] > half else nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _deviations(values, members, p_lo, n, centre, work):
+    """Absolute deviations from ``centre``, padded as in :func:`_pad_missing`."""
+    inf = np.float32(np.inf)
+    one = np.float32(1.0)
+    half = np.float32(0.5)
+    toggle = work[members.shape[0], :n]
+    toggle[:] = np.float32(0.0)
+    for k in range(members.shape[0]):
+        source = values[members[k], p_lo : p_lo + n]
+        target = work[k, :n]
+        for p in range(n):
+            good = source[p] == source[p]
+            filler = inf if toggle[p] > half else -inf
+            target[p] = abs(source[p] - centre[p]) if good else filler
+            toggle[p] = toggle[p] if good else one - toggle[p]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _weighted_sums(values, variances, members, weights, times, p_lo, n, limits, use_limits, centre, sums):
+    """Accumulate (sum w, sum w f, sum w^2 var, sum t, n) of each pixel in float64.
+
+    With ``use_limits`` only values within the clipping width of the centre
+    count: ``|f - centre|^2 <= nsigma^2 max(var, limits[0]) + limits[1]``.
+    """  # fmt: skip
+    sums[:, :n] = 0.0
+    for k in range(members.shape[0]):
+        e = members[k]
+        f = values[e, p_lo : p_lo + n]
+        v = variances[e, p_lo : p_lo + n]
+        w = weights[e]
+        w2 = w * w
+        t = times[e]
+        sw = sums[0, :n]
+        sf = sums[1, :n]
+        sv = sums[2, :n]
+        st = sums[3, :n]
+        sn = sums[4, :n]
+        if use_limits:
+            spread = limits[0, :n]
+            floor = limits[1, :n]
+            square = limits[2, 0]
+            for p in range(n):
+                d = f[p] - centre[p]
+                keep = d * d <= square * max(v[p], spread[p]) + floor[p]
+                sw[p] += w if keep else 0.0
+                sf[p] += w * np.float64(f[p]) if keep else 0.0
+                sv[p] += w2 * np.float64(v[p]) if keep else 0.0
+                st[p] += t if keep else 0.0
+                sn[p] += 1.0 if keep else 0.0
+        else:
+            for p in range(n):
+                keep = f[p] == f[p]
+                sw[p] += w if keep else 0.0
+                sf[p] += w * np.float64(f[p]) if keep else 0.0
+                sv[p] += w2 * np.float64(v[p]) if keep else 0.0
+                st[p] += t if keep else 0.0
+                sn[p] += 1.0 if keep else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _store_mean(sums, n, flux, variance, number, time):
+    """Mean and its variance out of the sums; missing where nothing was summed."""
+    nan = np.float32(np.nan)
+    sw = sums[0, :n]
+    sf = sums[1, :n]
+    sv = sums[2, :n]
+    st = sums[3, :n]
+    sn = sums[4, :n]
+    for p in range(n):
+        some = sn[p] > 0.5
+        flux[p] = np.float32(sf[p] / sw[p]) if some else nan
+        variance[p] = np.float32(sv[p] / (sw[p] * sw[p])) if some else nan
+        number[p] = np.float32(sn[p])
+        time[p] = np.float32(st[p])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _median_variance(variances, values, members, times, p_lo, n, n_valid, c_n, sums, variance, time):
+    """c_n n / (sum 1/sigma)^2, and the exposure time."""  # fmt: skip
+    sums[:2, :n] = 0.0
+    for k in range(members.shape[0]):
+        e = members[k]
+        f = values[e, p_lo : p_lo + n]
+        v = variances[e, p_lo : p_lo + n]
+        t = times[e]
+        inverse = sums[0, :n]
+        st = sums[1, :n]
+        for p in range(n):
+            keep = f[p] == f[p]
+            inverse[p] += np.float64(np.float32(1.0) / np.sqrt(v[p])) if keep else 0.0
+            st[p] += t if keep else 0.0
+    inverse = sums[0, :n]
+    st = sums[1, :n]
+    nan = np.float32(np.nan)
+    for p in range(n):
+        number = n_valid[p]
+        total = inverse[p]
+        value = np.float64(c_n[np.int64(number)]) * number / (total * total)
+        variance[p] = np.float32(value) if number > np.float32(0.5) else nan
+        time[p] = np.float32(st[p])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sorted_middle(values, n):
+    """Median of the first n values (float64), which are sorted in place."""
+    for i in range(1, n):
+        key = values[i]
+        j = i - 1
+        while j >= 0 and values[j] > key:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = key
+    if n % 2 == 1:
+        return values[n // 2]
+    return 0.5 * (values[n // 2 - 1] + values[n // 2])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _clip_as_mpdaf(values, variances, times, n, rules, copy):
+    """One voxel by the rules of ``mpdaf.obj.CubeList.combine``; float64 throughout.
+
+    ``rules``: nmax, nclip_low, nclip_up, nstop, mad (0/1), var (0 propagate,
+    1 stat_mean, 2 stat_one). Returns flux, variance, number kept.
+    """
+    nmax, low, high, nstop = np.int64(rules[0]), rules[1], rules[2], np.int64(rules[3])
+    for _ in range(nmax):
+        for i in range(n):
+            copy[i] = values[i]
+        centre = _sorted_middle(copy, n)
+        if rules[4] > 0.5:
+            for i in range(n):
+                copy[i] = abs(values[i] - centre)
+            sigma = 1.4826 * _sorted_middle(copy, n)
+        else:
+            mean = 0.0
+            for i in range(n):
+                mean += values[i]
+            mean /= n
+            square = 0.0
+            for i in range(n):
+                square += (values[i] - mean) ** 2
+            sigma = np.sqrt(square / n)
+        kept = 0
+        for i in range(n):
+            if centre - low * sigma < values[i] < centre + high * sigma:
+                kept += 1
+        if kept < nstop or kept == n:
+            break
+        k = 0
+        for i in range(n):
+            if centre - low * sigma < values[i] < centre + high * sigma:
+                values[k] = values[i]
+                variances[k] = variances[i]
+                times[k] = times[i]
+                k += 1
+        n = kept
+    mean = 0.0
+    for i in range(n):
+        mean += values[i]
+    mean /= n
+    total = 0.0
+    if rules[5] < 0.5:
+        for i in range(n):
+            total += variances[i]
+        return mean, total / n / n, n
+    for i in range(n):
+        total += (values[i] - mean) ** 2
+    total = total / (n - 1) if n > 1 else np.nan
+    return mean, total / n if rules[5] < 1.5 else total, n
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _store_mpdaf(values, variances, members, times, p_lo, n, rules, flux, variance, number, time):
+    """:func:`_clip_as_mpdaf` along a run of pixels."""
+    size = members.shape[0]
+    f = np.empty(size)
+    v = np.empty(size)
+    t = np.empty(size)
+    copy = np.empty(size)
+    for p in range(n):
+        valid = 0
+        for k in range(size):
+            e = members[k]
+            if values[e, p_lo + p] == values[e, p_lo + p]:
+                f[valid] = values[e, p_lo + p]
+                v[valid] = variances[e, p_lo + p]
+                t[valid] = times[e]
+                valid += 1
+        if valid == 0:
+            flux[p] = np.nan
+            variance[p] = np.nan
+            number[p] = 0.0
+            time[p] = 0.0
+            continue
+        flux[p], variance[p], kept = _clip_as_mpdaf(f, v, t, valid, rules, copy)
+        number[p] = kept
+        time[p] = t[:kept].sum()
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _combine_run(values, variances, weights, times, members, network, c_n, steps, rules, p_lo, n, work, outs):
+    """All statistics of one selection of exposures along a run of pixels.
+
+    ``steps`` int64 (statistic, 5): kind and the rows of ``outs`` for flux,
+    variance, number and time.
+    """  # fmt: skip
+    stack, n_valid, centre, limits, sums, spare = work
+    size = members.shape[0]
+    sort = False
+    for s in range(steps.shape[0]):
+        sort = sort or steps[s, 0] == MEDIAN or steps[s, 0] == CLIPPED
+    if sort:
+        _pad_missing(values, members, p_lo, n, stack, n_valid)
+        _middle(stack, network, size, n, n_valid, centre)
+    for s in range(steps.shape[0]):
+        kind, i_flux, i_variance, i_number, i_time = steps[s]
+        flux = outs[i_flux, p_lo : p_lo + n]
+        variance = outs[i_variance, p_lo : p_lo + n]
+        number = outs[i_number, p_lo : p_lo + n]
+        time = outs[i_time, p_lo : p_lo + n]
+        if kind == MEDIAN:
+            flux[:] = centre[:n]
+            number[:] = n_valid[:n]
+            _median_variance(
+                variances, values, members, times, p_lo, n, n_valid, c_n, sums, variance, time
+            )
+        elif kind == CLIPPED:
+            _clipping_limits(values, members, p_lo, n, network, n_valid, centre, rules, stack, spare, limits)
+            _weighted_sums(
+                values, variances, members, weights, times, p_lo, n, limits, True, centre, sums
+            )
+            _store_mean(sums, n, flux, variance, number, time)
+        elif kind == CLIPPED_MPDAF:
+            _store_mpdaf(
+                values, variances, members, times, p_lo, n, rules[4:], flux, variance, number, time
+            )
+        else:
+            _weighted_sums(
+                values, variances, members, weights, times, p_lo, n, limits, False, centre, sums
+            )
+            _store_mean(sums, n, flux, variance, number, time)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _clipping_limits(values, members, p_lo, n, network, n_valid, centre, rules, stack, mad, limits):
+    """Spread and floor of the clipping width at each pixel.
+
+    ``rules``: nsigma, fraction, fewest values for a MAD, unused.
+    """
+    zero = np.float32(0.0)
+    size = members.shape[0]
+    fewest = np.float32(rules[2])
+    if size >= rules[2]:
+        _deviations(values, members, p_lo, n, centre, stack)
+        _middle(stack, network, size, n, n_valid, mad)
+        for p in range(n):
+            sigma = np.float32(1.4826) * mad[p]
+            limits[0, p] = sigma * sigma if n_valid[p] >= fewest else zero
+    else:
+        limits[0, :n] = zero
+    fraction = np.float32(rules[1])
+    for p in range(n):
+        edge = fraction * centre[p]
+        limits[1, p] = edge * edge
+    limits[2, 0] = np.float32(rules[0] * rules[0])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _add_white(values, totals, numbers):
+    for p in range(values.shape[0]):
+        good = values[p] == values[p]
+        totals[p] += values[p] if good else np.float32(0.0)
+        numbers[p] += np.float32(1.0) if good else np.float32(0.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _views(addresses, e, c, row, masks):
+    """Flat views of one channel of one exposure: flux, variance, quality bits, mask."""
+    pixels = row[NY] * row[NX]
+    step = 4 * pixels * c
+    flux = carray(_pointer(addresses[e, 0] + step), (pixels,), np.uint32)
+    variance = carray(_pointer(addresses[e, 1] + step), (pixels,), np.uint32)
+    # Where there is none, any readable address does: the flag keeps it unread.
+    third = addresses[e, 2] + step if row[QUALITY] != 0 else addresses[e, 0] + step
+    quality = carray(_pointer(third), (pixels,), np.uint32)
+    at = max(row[MASK], 0)
+    return flux, variance, quality, masks[at : at + pixels] if row[MASK] >= 0 else masks[:0]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def stack_slab(
+    addresses, table, present, background, floor, scale, weights, times, masks,
+    drift, maps, pointers, indices, table_weights, lanczos,
+    selections, sizes, networks, network_ends, c_n, steps, step_ends, rules,
+    planes, white, white_n, run,
+):  # fmt: skip
+    """Stack a few channels of one tile.
+
+    Parameters
+    ----------
+    addresses : int64 (exposure, 3)
+        Addresses of the first of these channels' flux, variance and quality:
+        4-byte words, C order (channel, y, x).
+    table : int64 (exposure, N_COLUMNS)
+        Kind of geometry, frame shape, flags, and the part of the tile touched.
+    present : bool (exposure, channel)
+        Whether the exposure has that channel.
+    background, floor : float32 (exposure, channel)
+        Subtracted from the flux; flux not above ``floor`` is missing.
+    scale : float32 (exposure,)
+        Factor on the flux.
+    weights, times : float64 (exposure,)
+        Weight in the means; exposure time in seconds.
+    masks : uint8 (any,)
+        Spatial masks of the exposures one after the other, not 0 = missing.
+    drift : float64 (exposure, y, 4)
+        Frame x minus tile x at tile column 0 and its slope along the row; the same for y.
+    maps, pointers, indices, table_weights
+        Gathering geometry of the exposures one after the other.
+    lanczos : float32 (LANCZOS_PHASES + 1, 6)
+        Weights by phase.
+    selections, sizes, networks, network_ends, steps, step_ends
+        Exposures of each selection, its sorting network, its statistics.
+    c_n : float32 (n + 1,)
+        Variance of the median of n relative to the mean's.
+    rules : float64 (10,)
+        Parameters of the clippings.
+    planes : float32 (plane, channel, y, x)
+        Filled.
+    white, white_n : float32 (exposure, y, x)
+        Sum over channels and their number, added to.
+    run : int
+        Pixels that are combined at a time.
+    """
+    n_exposures = table.shape[0]
+    n_channels = present.shape[1]
+    ty, tx = planes.shape[2], planes.shape[3]
+    strip = STRIP_ROWS
+    values = np.empty((n_exposures, strip * tx), np.float32)
+    variances = np.empty((n_exposures, strip * tx), np.float32)
+    widest = tx
+    tallest_frame = 0
+    n_gathered = 0
+    for e in range(n_exposures):
+        if table[e, GATHERED] >= 0:
+            n_gathered += 1
+            widest = max(widest, table[e, NX])
+            tallest_frame = max(
+                tallest_frame, (table[e, NY] + 2 * BORDER) * (table[e, NX] + 2 * BORDER)
+            )
+    width = widest + 2 * MARGIN
+    scratch = (
+        np.empty((strip + 2 * MARGIN, width), np.float32),
+        np.empty((strip + 2 * MARGIN, width), np.float32),
+        np.empty((strip + 2 * MARGIN, width), np.float32),
+        np.empty((3, width), np.float32),
+    )
+    frame = np.empty((tallest_frame, 2), np.float32)
+    gathered = np.empty((2, n_gathered, n_channels, ty, tx), np.float32)
+    work = (
+        np.empty((n_exposures + 1, run), np.float32),
+        np.empty(run, np.float32),
+        np.empty(run, np.float32),
+        np.empty((3, run), np.float32),
+        np.empty((5, run), np.float64),
+        np.empty(run, np.float32),
+    )
+    nan = np.float32(np.nan)
+    for e in range(n_exposures):
+        g = table[e, GATHERED]
+        if g < 0:
+            continue
+        for c in range(n_channels):
+            if not present[e, c]:
+                continue
+            frames = _views(addresses, e, c, table[e], masks)
+            _load_frame(frames, table[e], background[e, c], floor[e, c], scratch, frame)
+            part = (table[e, ROW_HI] - table[e, ROW_LO]) * (table[e, COL_HI] - table[e, COL_LO])
+            m_at, t_at = table[e, MAP_AT], table[e, TABLE_AT]
+            _gather_frame(
+                frame, table[e],
+                maps[:, m_at : m_at + part] if table[e, KIND] != EXACT else maps[:, :0],
+                pointers[t_at : t_at + part + 1] if table[e, KIND] == EXACT else pointers[:0],
+                indices, table_weights, lanczos, scale[e], gathered[0, g, c], gathered[1, g, c],
+            )  # fmt: skip
+    outs = np.empty((planes.shape[0], strip * tx), np.float32)
+    for s_lo in range(0, ty, strip):
+        s_hi = min(s_lo + strip, ty)
+        n_pixels = (s_hi - s_lo) * tx
+        for c in range(n_channels):
+            for e in range(n_exposures):
+                row = table[e]
+                flat_f = values[e, :n_pixels]
+                flat_v = variances[e, :n_pixels]
+                y_lo = max(s_lo, row[ROW_LO])
+                y_hi = min(s_hi, row[ROW_HI])
+                whole = (
+                    y_lo == s_lo and y_hi == s_hi and row[COL_LO] == 0 and row[COL_HI] == tx
+                )
+                there = present[e, c] and y_lo < y_hi
+                if not (there and whole):
+                    flat_f[:] = nan
+                    flat_v[:] = nan
+                if not there:
+                    continue
+                out_f = flat_f.reshape((s_hi - s_lo, tx))
+                out_v = flat_v.reshape((s_hi - s_lo, tx))
+                if row[GATHERED] >= 0:
+                    a, b = row[COL_LO], row[COL_HI]
+                    source = gathered[:, row[GATHERED], c]
+                    out_f[y_lo - s_lo : y_hi - s_lo, a:b] = source[0, y_lo:y_hi, a:b]
+                    out_v[y_lo - s_lo : y_hi - s_lo, a:b] = source[1, y_lo:y_hi, a:b]
+                else:
+                    frames = _views(addresses, e, c, row, masks)
+                    if row[KIND] == COPY:
+                        _copy_strip(
+                            frames, row, background[e, c], floor[e, c], scale[e], y_lo, y_hi,
+                            s_lo, scratch, out_f, out_v,
+                        )  # fmt: skip
+                    else:
+                        _drift_strip(
+                            frames, row, drift[e], lanczos, background[e, c], floor[e, c],
+                            scale[e], y_lo, y_hi, s_lo, scratch, out_f, out_v,
+                        )  # fmt: skip
+                if white.shape[0]:
+                    _add_white(
+                        flat_f,
+                        white[e, s_lo:s_hi].reshape(n_pixels),
+                        white_n[e, s_lo:s_hi].reshape(n_pixels),
+                    )
+            for k in range(sizes.shape[0]):
+                members = selections[k, : sizes[k]]
+                network = networks[network_ends[k] : network_ends[k + 1]]
+                for p in range(0, n_pixels, run):
+                    _combine_run(
+                        values, variances, weights, times, members, network, c_n,
+                        steps[step_ends[k] : step_ends[k + 1]], rules,
+                        p, min(run, n_pixels - p), work, outs,
+                    )  # fmt: skip
+            for i in range(planes.shape[0]):
+                planes[i, c, s_lo:s_hi] = outs[i, :n_pixels].reshape((s_hi - s_lo, tx))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _clip_polygon(xs, ys, n, axis, limit, sign, out_x, out_y):
+    """Keep the side ``sign * (coordinate - limit) >= 0`` of a polygon (Sutherland-Hodgman)."""
+    m = 0
+    for i in range(n):
+        j = i + 1 if i + 1 < n else 0
+        a = (xs[i] if axis == 0 else ys[i]) - limit
+        b = (xs[j] if axis == 0 else ys[j]) - limit
+        a *= sign
+        b *= sign
+        if a >= 0:
+            out_x[m] = xs[i]
+            out_y[m] = ys[i]
+            m += 1
+        if (a >= 0) != (b >= 0):
+            t = a / (a - b)
+            out_x[m] = xs[i] + t * (xs[j] - xs[i])
+            out_y[m] = ys[i] + t * (ys[j] - ys[i])
+            m += 1
+    return m
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _polygon_area(xs, ys, n):
+    area = 0.0
+    for i in range(n):
+        j = i + 1 if i + 1 < n else 0
+        area += (xs[i] - xs[0]) * (ys[j] - ys[0]) - (xs[j] - xs[0]) * (ys[i] - ys[0])
+    return abs(area) / 2
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def overlap_table(corner_x, corner_y, ny, nx, pointers, indices, weights, fill):
+    """Areas in which output pixels overlap the pixels of a frame.
+
+    Parameters
+    ----------
+    corner_x, corner_y : float64 (rows + 1, columns + 1)
+        Frame coordinates (0-based centres) of the corners of the output pixels.
+    ny, nx : int
+        Shape of the frame.
+    pointers : int64 (rows * columns + 1,)
+        Filled: where each output pixel's entries start.
+    indices, weights : int32, float32
+        Filled if ``fill``: index into the bordered frame, and share of the
+        output pixel's area; the shares of a pixel inside the frame add up to 1.
+
+    Returns
+    -------
+    int
+        Number of entries.
+    """
+    rows, cols = corner_x.shape[0] - 1, corner_x.shape[1] - 1
+    width = nx + 2 * BORDER
+    ax, ay = np.empty(16), np.empty(16)
+    bx, by = np.empty(16), np.empty(16)
+    cx, cy = np.empty(16), np.empty(16)
+    n = 0
+    for r in range(rows):
+        for q in range(cols):
+            pointers[r * cols + q] = n
+            ax[0], ay[0] = corner_x[r, q], corner_y[r, q]
+            ax[1], ay[1] = corner_x[r, q + 1], corner_y[r, q + 1]
+            ax[2], ay[2] = corner_x[r + 1, q + 1], corner_y[r + 1, q + 1]
+            ax[3], ay[3] = corner_x[r + 1, q], corner_y[r + 1, q]
+            low_x, high_x = ax[:4].min(), ax[:4].max()
+            low_y, high_y = ay[:4].min(), ay[:4].max()
+            if not (high_x > -0.5 and low_x < nx - 0.5 and high_y > -0.5 and low_y < ny - 0.5):
+                continue
+            total = _polygon_area(ax, ay, 4)
+            for i in range(
+                max(np.int64(np.floor(low_x + 0.5)), 0), min(np.int64(np.floor(high_x + 0.5)), nx - 1) + 1
+            ):
+                m = _clip_polygon(ax, ay, 4, 0, i - 0.5, 1.0, bx, by)
+                m = _clip_polygon(bx, by, m, 0, i + 0.5, -1.0, cx, cy)
+                if m < 3:
+                    continue
+                for j in range(
+                    max(np.int64(np.floor(low_y + 0.5)), 0),
+                    min(np.int64(np.floor(high_y + 0.5)), ny - 1) + 1,
+                ):
+                    k = _clip_polygon(cx, cy, m, 1, j - 0.5, 1.0, bx, by)
+                    share = _area_below(bx, by, k, j + 0.5) / total
+                    if share > 1e-7:
+                        if fill:
+                            indices[n] = (j + BORDER) * width + i + BORDER
+                            weights[n] = share
+                        n += 1
+    pointers[rows * cols] = n
+    return n
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _area_below(xs, ys, n, limit):
+    """Area of the part of a polygon below ``y = limit``."""
+    if n < 3:
+        return 0.0
+    out_x, out_y = np.empty(20), np.empty(20)
+    m = _clip_polygon(xs, ys, n, 1, limit, -1.0, out_x, out_y)
+    return _polygon_area(out_x, out_y, m) if m > 2 else 0.0
