@@ -1,0 +1,1 @@
+"""From nights of VLT/MUSE exposures to one deep mega-cube, with Dask."""

@@ -70,7 +70,9 @@ class SkyProjection:
         if not np.all(np.isfinite(matrix)) or np.linalg.det(matrix) == 0:
             raise InputError(f"{origin}: the CD matrix {matrix.tolist()} is singular")
         if not np.all(np.isfinite(wcs.wcs.crval)) or abs(wcs.wcs.crval[1]) > 90:
-            raise InputError(f"{origin}: CRVAL = {list(wcs.wcs.crval)} is not a position on the sky")
+            raise InputError(
+                f"{origin}: CRVAL = {list(wcs.wcs.crval)} is not a position on the sky"
+            )
         full = wcs.to_header()
         cards: dict[str, str | float] = {
             "CTYPE1": str(wcs.wcs.ctype[0]),
@@ -214,7 +216,9 @@ class SkyProjection:
         if abs(dec) > 89.9 and ra_arcsec:
             ra, dec = _moved_near_the_pole(ra, dec, ra_arcsec, dec_arcsec)
         else:
-            ra -= ra_arcsec / ARCSEC_PER_DEG / np.cos(np.radians(dec if dec_deg is None else dec_deg))
+            ra -= (
+                ra_arcsec / ARCSEC_PER_DEG / np.cos(np.radians(dec if dec_deg is None else dec_deg))
+            )
             dec -= dec_arcsec / ARCSEC_PER_DEG
         cards["CRVAL1"], cards["CRVAL2"] = float(ra) % 360.0, float(dec)
         if rotation_deg:
@@ -240,9 +244,7 @@ class SkyProjection:
                 cards[f"CD{i + 1}_{j + 1}"] = float(cd[i, j])
         return SkyProjection.from_wcs(WCS(fits.Header(list(cards.items()))))
 
-    def lattice_step(
-        self, other: SkyProjection, shape: tuple[int, int]
-    ) -> tuple[int, int] | None:
+    def lattice_step(self, other: SkyProjection, shape: tuple[int, int]) -> tuple[int, int] | None:
         """Whole pixels (dx, dy) that lead from this lattice to ``other``'s, or None.
 
         Pixel ``(x, y)`` here is pixel ``(x + dx, y + dy)`` there, everywhere in

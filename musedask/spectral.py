@@ -43,7 +43,7 @@ class SpectralAxis:
     @property
     def wavelengths(self) -> Floats:
         """Wavelength of each channel, float64 of shape (wavelength,), Angstrom."""
-        return self.first_angstrom + self.step_angstrom * np.arange(self.size)
+        return self.first_angstrom + self.step_angstrom * np.arange(self.size, dtype=np.float64)
 
     @property
     def last_angstrom(self) -> float:

@@ -1,0 +1,1 @@
+"""A sky, observed again as MUSE exposures whose truth is known."""

@@ -1,0 +1,1 @@
+"""Exposure cubes to a deep cube."""

@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh Debian or Ubuntu: `make demo` and `make test`.
+# PYTHON=/path/to/python3 chooses the interpreter; PYTEST_ARGS go to pytest.
+
+MAKEFLAGS += --no-print-directory
+# Another environment's modules must not leak into this one.
+unexport PYTHONPATH PYTHONHOME
+# The scripts see an interpreter that is given on make's command line.
+export PYTHON
+
+BIN := .venv/bin
+PYTEST_ARGS ?=
+
+.PHONY: help demo test check format setup clean
+
+help:
+	@echo "make demo    observe a real sky again, stack it, and say where to look"
+	@echo "make test    all checks and tests"
+	@echo "make check   ruff and mypy alone"
+	@echo "make format  lay the code out and mend what ruff can mend"
+	@echo "make clean   remove .venv, caches and the demo's folder"
+
+setup:
+	@.ci/venv
+
+demo: setup
+	$(BIN)/musedask demo demo
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: check
+	@.ci/tools
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --benchmark-disable \
+		--cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis demo

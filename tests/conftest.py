@@ -1,0 +1,69 @@
+"""What all tests share: caches inside the project, hypothesis profiles, tools that must be there.
+
+Environment: ``CI=true`` makes a missing tool a failure instead of a skip;
+``MUSEDASK_CAMPAIGN=full`` runs the long campaigns whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+FULL_CAMPAIGN = os.environ.get("MUSEDASK_CAMPAIGN") == "full"
+
+# Set before anything imports numba or matplotlib; processes that tests start inherit it.
+assert "numba" not in sys.modules
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))
+os.environ.setdefault("MPLCONFIGDIR", str(ROOT / ".cache" / "matplotlib"))
+os.environ["MPLBACKEND"] = "Agg"
+
+# No deadline: the first call of a numba kernel compiles it.
+settings.register_profile("short", deadline=None, max_examples=30, derandomize=True)
+settings.register_profile("full", deadline=None, max_examples=500)
+settings.load_profile("full" if FULL_CAMPAIGN else "short")
+
+
+@cache
+def _esorex_is_missing() -> str:
+    """Say what is missing, or nothing."""
+    if shutil.which("esorex") is None:
+        return "esorex is not installed (Debian package esorex)"
+    listing = subprocess.run(["esorex", "--recipes"], capture_output=True, text=True, check=False)
+    if "muse_scipost" not in listing.stdout:
+        return "esorex finds no MUSE recipes (Debian package cpl-plugin-muse)"
+    return ""
+
+
+MISSING: dict[str, Callable[[], str]] = {"real_esorex": _esorex_is_missing}
+"""Marker -> function that says what its tests lack on this machine."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, missing in MISSING.items():
+        if item.get_closest_marker(marker) is None:
+            continue
+        if reason := missing():
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Unpacked files go to a folder of this run, never to the user's cache."""
+    os.environ["MUSEDASK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def campaign() -> Callable[[int, int], int]:
+    """``campaign(short, full)`` is the number of repetitions of a long campaign."""
+    return lambda short, full: full if FULL_CAMPAIGN else short
