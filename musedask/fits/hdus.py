@@ -1,0 +1,235 @@
+"""The headers of a FITS file and where its data lie, without reading any data.
+
+The blocks are walked here and not by astropy, so that opening a thousand cubes
+costs a few milliseconds each and a broken file gives one clear error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, BinaryIO
+
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyError, VerifyWarning
+from astropy.utils.exceptions import AstropyUserWarning
+
+from musedask.errors import FileError
+from musedask.quiet import quiet
+
+BLOCK = 2880
+CARD = 80
+_MAX_BLOCKS = 4000
+"""144 thousand cards: more than the cube of a thousand combined exposures has."""
+_BITPIX = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+
+
+@contextmanager
+def as_file_error(label: str) -> Iterator[None]:
+    """Turn an OSError inside the block into a FileError that names ``label``."""
+    try:
+        yield
+    except FileError:
+        raise
+    except FileNotFoundError:
+        raise FileError(f"{label}: there is no such file; check the path") from None
+    except IsADirectoryError:
+        raise FileError(f"{label}: is a folder; give the FITS files in it") from None
+    except PermissionError:
+        raise FileError(f"{label}: no permission to read it; ask its owner, or chmod u+r") from None
+    except OSError as err:
+        raise FileError(f"{label}: cannot be read: {err.strerror or err}") from err
+
+
+@dataclass(frozen=True, eq=False)
+class Hdu:
+    """One header, and where its data lie."""
+
+    index: int
+    """0 for PRIMARY."""
+    raw: bytes
+    """The header's cards as they stand in the file, up to but without END."""
+    start: int
+    """Byte of the file at which the header starts."""
+    offset: int
+    """Byte of the file at which the data start."""
+
+    @cached_property
+    def text(self) -> str:
+        """The header's cards, 80 characters each, separated by newlines."""
+        plain = self.raw.decode("ascii", errors="replace").replace("\ufffd", "?")
+        return "\n".join(plain[i : i + CARD] for i in range(0, len(plain), CARD))
+
+    @cached_property
+    def header(self) -> fits.Header:
+        """The header for astropy; reading a broken card raises its VerifyError."""
+        with quiet(VerifyWarning, AstropyUserWarning):
+            return fits.Header.fromstring(self.text, sep="\n")
+
+    def get(self, key: str) -> Any:
+        """Value of a card, None if it is missing, undefined or cannot be parsed."""
+        with quiet(VerifyWarning, AstropyUserWarning):
+            try:
+                value = self.header.get(key)
+            except (VerifyError, ValueError):
+                return None
+        if isinstance(value, str):
+            return value.strip()
+        return None if isinstance(value, fits.card.Undefined) else value
+
+    @property
+    def name(self) -> str:
+        """EXTNAME in capitals; empty if there is none."""
+        return str(self.get("EXTNAME") or "").upper()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the data in numpy's order; empty if there are none."""
+        return tuple(self._integer(f"NAXIS{i}") for i in range(self._integer("NAXIS"), 0, -1))
+
+    @property
+    def dtype(self) -> str:
+        """Type of the data as they stand in the file, as numpy writes it: ``>f4``..."""
+        return _BITPIX[self._integer("BITPIX")]
+
+    @property
+    def nbytes(self) -> int:
+        """Length of the data without what fills their last block."""
+        if not self.shape:
+            return 0
+        pcount, gcount = self.get("PCOUNT") or 0, self.get("GCOUNT") or 1
+        return abs(self._integer("BITPIX")) // 8 * int(gcount) * (pcount + math.prod(self.shape))
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image (or cube) that is not compressed."""
+        return self.index == 0 or self.get("XTENSION") in ("IMAGE", "IUEIMAGE")
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it is an image that is packed into a table (``.fits.fz``)."""
+        return self.get("XTENSION") == "BINTABLE" and self.get("ZIMAGE") is True
+
+    def _integer(self, key: str) -> int:
+        value = self.get(key)
+        if not isinstance(value, int) or (key != "BITPIX" and value < 0):
+            raise ValueError(f"{key} = {value!r} in HDU {self.index}")
+        if key == "BITPIX" and value not in _BITPIX:
+            raise ValueError(f"BITPIX = {value} in HDU {self.index}")
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class FitsFile:
+    """The headers of a file, and the state in which they were read."""
+
+    path: str
+    """Absolute path of the file whose bytes are read (not packed)."""
+    label: str
+    """The file that the user gave, for messages."""
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """Time of last change, nanoseconds."""
+    hdus: tuple[Hdu, ...]
+    """All of the file's headers, PRIMARY first."""
+    header_hash: str
+    """SHA-256 of all headers, hexadecimal."""
+
+
+def read_fits(path: str | os.PathLike[str], label: str | None = None) -> FitsFile:
+    """Read the headers of a FITS file that is not packed as a whole; reads no data.
+
+    Parameters
+    ----------
+    path
+        The file.
+    label
+        What to call it in errors; the path by default.
+
+    Raises
+    ------
+    FileError
+        If it is missing, unreadable, not FITS, empty or shorter than its headers say.
+    """
+    label = label or os.fspath(path)
+    with as_file_error(label), open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        hdus = tuple(_walk(file, status.st_size, label))
+    digest = hashlib.sha256()
+    for hdu in hdus:
+        digest.update(hdu.raw)
+    return FitsFile(
+        os.path.abspath(path), label, status.st_size, status.st_mtime_ns, hdus, digest.hexdigest()
+    )
+
+
+def describe_non_fits(start: bytes, label: str) -> str:
+    """Say what a file is that does not begin as FITS does, from its first bytes."""
+    if not start:
+        return f"{label}: is empty (0 bytes); copy or download it again"
+    head = start.lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return (
+            f"{label}: is a web page (HTML), not FITS: a download that failed or needs a login; "
+            "download it again"
+        )
+    for magic, kind in ((b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"PK", "zip"), (b"\x1f\x9d", "Z")):
+        if start.startswith(magic):
+            return f"{label}: is packed with {kind}, which is not read; unpack it first"
+    return (
+        f"{label}: is not FITS: it starts with {start[:20]!r} instead of SIMPLE; "
+        "check the path or get the file again"
+    )
+
+
+def _walk(file: BinaryIO, size: int, label: str) -> Iterator[Hdu]:
+    """The headers of an open file one after the other."""
+    position = index = 0
+    while position < size:
+        file.seek(position)
+        begin = file.read(10)
+        if position == 0 and not begin.startswith(b"SIMPLE  ="):
+            raise FileError(describe_non_fits(begin + file.read(BLOCK), label))
+        if position and not begin.startswith(b"XTENSION"):
+            return  # "special records" that the standard allows after the last HDU
+        file.seek(position)
+        hdu = _read_header(file, index, position, label)
+        yield hdu
+        try:
+            nbytes = hdu.nbytes
+        except ValueError as err:
+            raise FileError(
+                f"{label}: has a broken header: {err}; make it again or repair that card"
+            ) from None
+        if hdu.offset + nbytes > size:
+            raise FileError(
+                f"{label}: is cut off: HDU {hdu.index} ({hdu.name or 'no name'}) ends at byte "
+                f"{hdu.offset + nbytes}, the file has {size}; copy or download it again"
+            )
+        position, index = hdu.offset + -(-nbytes // BLOCK) * BLOCK, index + 1
+    if index == 0:
+        raise FileError(describe_non_fits(b"", label))
+
+
+def _read_header(file: BinaryIO, index: int, start: int, label: str) -> Hdu:
+    """The header that begins at ``start``, where the file stands."""
+    blocks: list[bytes] = []
+    while len(blocks) < _MAX_BLOCKS:
+        block = file.read(BLOCK)
+        if len(block) < BLOCK:
+            raise FileError(
+                f"{label}: is cut off inside a header (no END before byte {start}+"
+                f"{len(blocks) * BLOCK + len(block)}); copy or download it again"
+            )
+        for at in range(0, BLOCK, CARD):
+            if block[at : at + CARD].rstrip() == b"END":
+                raw = b"".join([*blocks, block[:at]])
+                return Hdu(index, raw, start, start + (len(blocks) + 1) * BLOCK)
+        blocks.append(block)
+    raise FileError(f"{label}: a header has no END card; make or download the file again")
