@@ -81,9 +81,7 @@ def footprint(
     shift_x, shift_y = frame_x - x, frame_y - y
     mean_x, mean_y = float(np.mean(shift_x)), float(np.mean(shift_y))
     spread = max(np.ptp(shift_x), np.ptp(shift_y)) / 2
-    off_whole = max(
-        np.abs(shift_x - round(mean_x)).max(), np.abs(shift_y - round(mean_y)).max()
-    )
+    off_whole = max(np.abs(shift_x - round(mean_x)).max(), np.abs(shift_y - round(mean_y)).max())
     whole = (round(mean_y), round(mean_x))
     if off_whole < COPY_TOLERANCE_PIX:
         return Footprint(k.COPY, box[0], box[1], whole)
@@ -218,7 +216,11 @@ def tile_geometry(
             row[k.GATHERED], row[k.TABLE_AT] = gathered, table_at
             pointers, indices, weights = _overlaps(mappings[e], (a, b, c, d), frame_shapes[e])
             tables.append((pointers + entries, indices, weights))
-            table_at, entries, gathered = table_at + pointers.size, entries + indices.size, gathered + 1
+            table_at, entries, gathered = (
+                table_at + pointers.size,
+                entries + indices.size,
+                gathered + 1,
+            )
         elif found.kind != k.COPY:
             row[k.GATHERED], row[k.MAP_AT] = gathered, map_at
             maps.append(_pixel_map(mappings[e], (a, b, c, d), frame_shapes[e]))

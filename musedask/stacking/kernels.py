@@ -363,7 +363,7 @@ def _settle(flux, variance, weight, scale):
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _gather_taps(frame, at, width, wx, wy, n, scale):
-    """n x n taps from index ``at`` on, each row's weights times each column's."""
+    """N x n taps from index ``at`` on, each row's weights times each column's."""
     flux = np.float32(0.0)
     variance = np.float32(0.0)
     weight = np.float32(0.0)
@@ -533,7 +533,9 @@ def _deviations(values, members, p_lo, n, centre, work):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _weighted_sums(values, variances, members, weights, times, p_lo, n, limits, use_limits, centre, sums):
+def _weighted_sums(
+    values, variances, members, weights, times, p_lo, n, limits, use_limits, centre, sums
+):
     """Accumulate (sum w, sum w f, sum w^2 var, sum t, n) of each pixel in float64.
 
     With ``use_limits`` only values within the clipping width of the centre
@@ -592,7 +594,9 @@ def _store_mean(sums, n, flux, variance, number, time):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _median_variance(variances, values, members, times, p_lo, n, n_valid, c_n, sums, variance, time):
+def _median_variance(
+    variances, values, members, times, p_lo, n, n_valid, c_n, sums, variance, time
+):
     """c_n n / (sum 1/sigma)^2, and the exposure time."""  # fmt: skip
     sums[:2, :n] = 0.0
     for k in range(members.shape[0]):
@@ -715,7 +719,9 @@ def _store_mpdaf(values, variances, members, times, p_lo, n, rules, flux, varian
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _combine_run(values, variances, weights, times, members, network, c_n, steps, rules, p_lo, n, work, outs):
+def _combine_run(
+    values, variances, weights, times, members, network, c_n, steps, rules, p_lo, n, work, outs
+):
     """All statistics of one selection of exposures along a run of pixels.
 
     ``steps`` int64 (statistic, 5): kind and the rows of ``outs`` for flux,
@@ -742,7 +748,9 @@ def _combine_run(values, variances, weights, times, members, network, c_n, steps
                 variances, values, members, times, p_lo, n, n_valid, c_n, sums, variance, time
             )
         elif kind == CLIPPED:
-            _clipping_limits(values, members, p_lo, n, network, n_valid, centre, rules, stack, spare, limits)
+            _clipping_limits(
+                values, members, p_lo, n, network, n_valid, centre, rules, stack, spare, limits
+            )
             _weighted_sums(
                 values, variances, members, weights, times, p_lo, n, limits, True, centre, sums
             )
@@ -911,9 +919,7 @@ def stack_slab(
                 flat_v = variances[e, :n_pixels]
                 y_lo = max(s_lo, row[ROW_LO])
                 y_hi = min(s_hi, row[ROW_HI])
-                whole = (
-                    y_lo == s_lo and y_hi == s_hi and row[COL_LO] == 0 and row[COL_HI] == tx
-                )
+                whole = y_lo == s_lo and y_hi == s_hi and row[COL_LO] == 0 and row[COL_HI] == tx
                 there = present[e, c] and y_lo < y_hi
                 if not (there and whole):
                     flat_f[:] = nan
@@ -1029,7 +1035,8 @@ def overlap_table(corner_x, corner_y, ny, nx, pointers, indices, weights, fill):
                 continue
             total = _polygon_area(ax, ay, 4)
             for i in range(
-                max(np.int64(np.floor(low_x + 0.5)), 0), min(np.int64(np.floor(high_x + 0.5)), nx - 1) + 1
+                max(np.int64(np.floor(low_x + 0.5)), 0),
+                min(np.int64(np.floor(high_x + 0.5)), nx - 1) + 1,
             ):
                 m = _clip_polygon(ax, ay, 4, 0, i - 0.5, 1.0, bx, by)
                 m = _clip_polygon(bx, by, m, 0, i + 0.5, -1.0, cx, cy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -193,7 +193,7 @@ def combination(slots: Sequence[Slot], ranks: Sequence[int]) -> Combination:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def median_network(n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Compare-exchange pairs that bring the middle ranks of n values into place.
 
@@ -226,7 +226,7 @@ def median_network(n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array(kept[::-1], np.int64).reshape(-1, 2)
 
 
-@lru_cache(maxsize=None)
+@cache
 def median_variance_factors(n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """c_0 to c_n: variance of a median of Gaussian values relative to the mean's.
 
@@ -234,7 +234,5 @@ def median_variance_factors(n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     ``pi/2 (1 - 1.4003/n)`` for even n, which continue the table to 3e-4.
     """
     known = [0.0, *_C_N]
-    beyond = [
-        np.pi / 2 * (1 - (0.4297 if m % 2 else 1.4003) / m) for m in range(len(known), n + 1)
-    ]
+    beyond = [np.pi / 2 * (1 - (0.4297 if m % 2 else 1.4003) / m) for m in range(len(known), n + 1)]
     return np.array((known + beyond)[: n + 1], np.float32)

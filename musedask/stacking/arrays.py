@@ -1,0 +1,202 @@
+"""The lazy side of a stack: one Dask task a block, reads and kernel in one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from musedask.blocks import BlockPlan, BlockResult
+from musedask.stacking import levels
+from musedask.stacking.block import KERNEL_VERSION, TileSpec, make_block
+from musedask.stacking.members import Member, member_mask
+
+_OBJECTS = np.empty((0, 0, 0), dtype=object)
+_WEIGHT, _LEVELS = "w", "lc"
+
+
+def lazy_stack(
+    plan: BlockPlan,
+    specs: dict[tuple[int, int], TileSpec],
+    cubes: Sequence[xr.Dataset],
+    members: Sequence[Member],
+    options: Any,
+    measured: da.Array | None,
+) -> tuple[da.Array, da.Array]:
+    """Arrange the blocks of a stack as Dask arrays.
+
+    Returns
+    -------
+    planes
+        float32 (plane, wavelength, y, x), a chunk a block.
+    results
+        :class:`BlockResult` objects, a chunk of (1, 1, 1) a block.
+    """
+    weights = da.from_array(np.array([m.weight for m in members]), chunks=-1)
+    weights = weights if measured is None else measured
+    level = _lazy_levels(plan, cubes, members, options)
+    pieces_planes: list[list[da.Array]] = []
+    pieces_results: list[list[da.Array]] = []
+    for j in range(plan.n_blocks[1]):
+        rows = [
+            _tile(plan, specs.get((j, i)), (j, i), cubes, members, weights, level)
+            for i in range(plan.n_blocks[2])
+        ]
+        pieces_planes.append([planes for planes, _ in rows])
+        pieces_results.append([results for _, results in rows])
+    return _joined(pieces_planes, (2, 3)), _joined(pieces_results, (1, 2))
+
+
+def _joined(pieces: list[list[da.Array]], axes: tuple[int, int]) -> da.Array:
+    """Put tiles together; a single one stays as it is, without a task more."""
+    rows = [row[0] if len(row) == 1 else da.concatenate(row, axis=axes[1]) for row in pieces]
+    return rows[0] if len(rows) == 1 else da.concatenate(rows, axis=axes[0])
+
+
+def _tile(
+    plan: BlockPlan,
+    spec: TileSpec | None,
+    tile: tuple[int, int],
+    cubes: Sequence[xr.Dataset],
+    members: Sequence[Member],
+    weights: da.Array,
+    level: da.Array | None,
+) -> tuple[da.Array, da.Array]:
+    """Planes and results of one tile."""
+    nz = plan.n_blocks[0]
+    ny, nx = plan.chunks[1][tile[0]], plan.chunks[2][tile[1]]
+    n_planes = max(slot.plane for slot in plan.slots) + 1
+    if spec is None:
+        planes = da.full((n_planes, plan.shape[0], ny, nx), np.nan, dtype=np.float32,
+                         chunks=((n_planes,), plan.chunks[0], (ny,), (nx,)))  # fmt: skip
+        return _zero_counts(planes, plan), da.full((nz, 1, 1), None, dtype=object, chunks=1)
+    inside = plan.touching[tile]
+    arguments: list[Any] = [da.arange(nz, chunks=1), "z", weights, _WEIGHT]
+    arguments += [level, "lcz"] if level is not None else [None, None]
+    direct = []
+    for n in inside:
+        lazy = members[n].source is None
+        direct.append(not lazy)
+        if lazy:
+            for key in ("flux", "variance"):
+                data = _aligned(cubes[n][key].data, members[n], plan)
+                arguments += [data, f"z{_letter(len(arguments))}{_letter(len(arguments) + 1)}"]
+    # Every axis but z is contracted: each has one chunk.
+    results = da.blockwise(
+        _make, "zji", *arguments, new_axes={"j": 1, "i": 1}, adjust_chunks={"z": 1},
+        align_arrays=False, concatenate=True, dtype=object, meta=_OBJECTS,
+        spec=spec, inside=tuple(inside), direct=tuple(direct),
+        name=f"stack-block-{tokenize(KERNEL_VERSION, spec, [a for a in arguments if a is not None])}",
+    )  # fmt: skip
+    planes = da.blockwise(
+        _planes_of, "pzyx", results, "zji", new_axes={"p": n_planes, "y": ny, "x": nx},
+        adjust_chunks={"z": plan.chunks[0]}, align_arrays=False, concatenate=True,
+        dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
+        name=f"stack-planes-{tokenize(results.name)}",
+    )  # fmt: skip
+    return planes, results
+
+
+def _letter(n: int) -> Any:
+    """Index labels may be anything hashable; strings here, one character each."""
+    return chr(0x100 + n)
+
+
+def _zero_counts(planes: da.Array, plan: BlockPlan) -> da.Array:
+    counted = {s.plane for s in plan.slots if s.variable in ("n_exposures", "exposure_time")}
+    fill = np.array([0.0 if p in counted else np.nan for p in range(planes.shape[0])], np.float32)
+    return da.nan_to_num(planes, nan=0.0) + fill[:, None, None, None]
+
+
+def _aligned(data: Any, member: Member, plan: BlockPlan) -> da.Array:
+    """A cube's own Dask array on the grid's channels, one chunk a block of channels."""
+    array = da.asarray(data)
+    nz = plan.shape[0]
+    first = max(member.first_channel, 0)
+    last = min(member.first_channel + nz, member.n_channels)
+    before = max(-member.first_channel, 0)
+    after = nz - before - (last - first)
+    pieces = [array[first:last].astype(np.float32)]
+    shape = array.shape[1:]
+    if before:
+        pieces.insert(0, da.full((before, *shape), np.nan, dtype=np.float32))
+    if after:
+        pieces.append(da.full((after, *shape), np.nan, dtype=np.float32))
+    joined = pieces[0] if len(pieces) == 1 else da.concatenate(pieces)
+    return joined.rechunk({0: plan.chunks[0], 1: -1, 2: -1})
+
+
+def _make(
+    number: Any,
+    weights: Any,
+    level: Any,
+    *arrays: Any,
+    spec: TileSpec,
+    inside: tuple[int, ...],
+    direct: tuple[bool, ...],
+) -> Any:
+    """Adapt :func:`make_block` to blocks of Dask."""
+    lazy = iter(arrays)
+    pairs = [
+        None
+        if own
+        else (
+            np.ascontiguousarray(next(lazy), np.float32),
+            np.ascontiguousarray(next(lazy), np.float32),
+        )
+        for own in direct
+    ]
+    chosen = list(inside)
+    out = np.empty((1, 1, 1), dtype=object)
+    out[0, 0, 0] = make_block(
+        int(np.asarray(number).ravel()[0]),
+        spec,
+        np.asarray(weights)[chosen],
+        None if level is None else np.asarray(level)[chosen],
+        pairs,
+    )
+    return out
+
+
+def _planes_of(results: Any) -> Any:
+    made: BlockResult = np.asarray(results).ravel()[0]
+    return made.planes
+
+
+def _lazy_levels(
+    plan: BlockPlan, cubes: Sequence[xr.Dataset], members: Sequence[Member], options: Any
+) -> da.Array | None:
+    """Background and floor of all exposures, float32 (exposure, 2, wavelength), if asked for."""
+    percent = options.mask.faintest_percent
+    if not (options.subtract_background or percent):
+        return None
+    nz = plan.shape[0]
+    rows = []
+    for cube, member in zip(cubes, members, strict=True):
+        masked = None
+        if member.mask is not None:
+            masked = member_mask(member.mask, member.header_sky, member.frame_shape, member.source)
+        array = _aligned(cube["flux"].data, member, plan)
+        rows.append(
+            array.map_blocks(
+                _levels_of, masked=masked, background=options.subtract_background,
+                percent=percent, drop_axis=(1, 2), new_axis=0, dtype=np.float32,
+                chunks=((2,), plan.chunks[0]), meta=np.empty((0, 0), np.float32),
+            )
+        )  # fmt: skip
+    return da.stack(rows).rechunk({0: -1, 1: -1})
+
+
+def _levels_of(flux: Any, *, masked: Any, background: bool, percent: float) -> Any:
+    out = np.zeros((2, len(flux)), np.float32)
+    out[1] = -np.inf
+    if background:
+        out[0] = levels.channel_background(flux, masked)
+    if percent:
+        # The kernel keeps what lies above the floor; the percentile itself stays.
+        out[1] = np.nextafter(levels.channel_floor(flux, masked, percent), np.float32(-np.inf))
+    return out

@@ -1,0 +1,282 @@
+"""One task: all outputs of one block, out of the bytes of the exposures that touch it."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from musedask.blocks import BlockResult, Slot
+from musedask.fits import FitsCube
+from musedask.sky import SkyProjection
+from musedask.stacking import kernels as k
+from musedask.stacking.geometry import TileGeometry, ToFrame, lanczos_table, tile_geometry
+from musedask.stacking.members import Member, member_mask
+from musedask.stacking.statistics import combination, median_variance_factors
+
+KERNEL_VERSION = 1
+"""Raise it when the kernel gives other values for the same input: old blocks are made again."""
+SLAB_BYTES = 64 << 20
+"""Mapped pages of all exposures that a task holds at a time."""
+GATHER_BYTES = 48 << 20
+"""Resampled frames of gathered exposures that a task holds at a time."""
+DEEPEST_SLAB = 8
+RUN_BYTES = 48 << 10
+"""Values of all exposures along a run of pixels: what fits the first levels of cache."""
+GEOMETRY_CACHE_BYTES = 256 << 20
+
+Floats32 = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class TileSpec:
+    """A tile of the grid and what is to be done on it."""
+
+    grid_sky: SkyProjection
+    """Projection of the whole grid."""
+    tile: tuple[int, int, int, int]
+    """First and last plus one row, first and last plus one column on the grid."""
+    members: tuple[Member, ...]
+    """The exposures that touch it, in the order of DATE-OBS."""
+    slots: tuple[Slot, ...]
+    """Layout of the outputs."""
+    rules: tuple[float, ...]
+    """Parameters of the clippings."""
+    depth: int
+    """Channels of a block."""
+    n_channels: int
+    """Channels of the grid."""
+
+    @property
+    def n_planes(self) -> int:
+        """Planes of the result."""
+        return max(slot.plane for slot in self.slots) + 1
+
+
+def make_block(
+    number: int,
+    spec: TileSpec,
+    weights: Any,
+    levels: Any,
+    arrays: Sequence[tuple[Floats32, Floats32] | None],
+) -> BlockResult:
+    """Make a block.
+
+    Parameters
+    ----------
+    number
+        Which run of channels, from 0.
+    spec
+        The tile.
+    weights
+        float64 (exposure,) of the tile's members.
+    levels
+        float32 (exposure, 2, wavelength): background and floor of each channel
+        of the block; None if neither is asked for.
+    arrays
+        Flux and variance, float32 (wavelength, y, x), of those members that
+        have no file; None for the others.
+    """
+    start = number * spec.depth
+    depth = min(spec.depth, spec.n_channels - start)
+    geometry = _geometry(spec)
+    y_lo, y_hi, x_lo, x_hi = spec.tile
+    planes = np.empty((spec.n_planes, depth, y_hi - y_lo, x_hi - x_lo), np.float32)
+    present = np.array([m.present(start, depth) for m in spec.members])
+    white = np.zeros((len(spec.members), y_hi - y_lo, x_hi - x_lo), np.float32)
+    white_n = np.zeros_like(white)
+    masks, table = _with_flags(geometry, spec, arrays)
+    if levels is None:
+        levels = np.zeros((len(spec.members), 2, depth), np.float32)
+        levels[:, 1] = -np.inf
+    combined = combination(spec.slots, [m.rank for m in spec.members])
+    scales = np.array([m.scale for m in spec.members], np.float32)
+    times = np.array([m.exptime for m in spec.members], np.float64)
+    slab = _slab_depth(spec, geometry)
+    run = max(64, RUN_BYTES // (4 * len(spec.members)) // 16 * 16)
+    with _opened(spec.members, arrays, start) as slabs:
+        for lo in range(0, depth, slab):
+            hi = min(lo + slab, depth)
+            k.stack_slab(
+                slabs.addresses(lo), table, present[:, lo:hi],
+                np.ascontiguousarray(levels[:, 0, lo:hi]),
+                np.ascontiguousarray(levels[:, 1, lo:hi]),
+                scales, np.ascontiguousarray(weights, np.float64), times, masks,
+                geometry.drift, geometry.maps, geometry.pointers, geometry.indices,
+                geometry.weights, _lanczos(),
+                combined.selections, combined.sizes, combined.networks, combined.network_ends,
+                median_variance_factors(len(spec.members)), combined.steps, combined.step_ends,
+                np.array(spec.rules), planes[:, lo:hi], white, white_n, min(run, 1024),
+            )  # fmt: skip
+            slabs.release(lo, hi)
+    for plane in combined.empty_planes:
+        planes[plane] = np.nan
+    with np.errstate(invalid="ignore"):
+        white /= white_n
+    return BlockResult(planes, white)
+
+
+@lru_cache(maxsize=1)
+def _lanczos() -> Floats32:
+    return lanczos_table()
+
+
+def mapping(grid: SkyProjection, frame: SkyProjection) -> ToFrame:
+    """Pixel coordinates of one projection to those of another."""
+
+    def to_frame(x: Any, y: Any) -> tuple[Any, Any]:
+        return frame.to_pixel(*grid.to_sky(x, y))
+
+    return to_frame
+
+
+class _GeometryCache:
+    """Geometry of the last few tiles, shared by the threads of a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._busy: dict[Any, threading.Lock] = {}
+        self._kept: OrderedDict[Any, TileGeometry] = OrderedDict()
+
+    def get(self, spec: TileSpec) -> TileGeometry:
+        key = (spec.grid_sky, spec.tile, tuple((m.sky, m.footprint) for m in spec.members))
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            busy = self._busy.setdefault(key, threading.Lock())
+        with busy:  # one thread makes it, the others wait for it
+            with self._lock:
+                if key in self._kept:
+                    return self._kept[key]
+            made = tile_geometry(
+                [mapping(spec.grid_sky, m.sky) for m in spec.members],
+                [m.footprint for m in spec.members],
+                [m.frame_shape for m in spec.members],
+                spec.tile,
+            )
+            with self._lock:
+                self._kept[key] = made
+                self._busy.pop(key, None)
+                while len(self._kept) > 1 and self._nbytes() > GEOMETRY_CACHE_BYTES:
+                    self._kept.popitem(last=False)
+            return made
+
+    def _nbytes(self) -> int:
+        return sum(geometry.nbytes for geometry in self._kept.values())
+
+
+_cache = _GeometryCache()
+
+
+def _geometry(spec: TileSpec) -> TileGeometry:
+    return _cache.get(spec)
+
+
+def _with_flags(
+    geometry: TileGeometry, spec: TileSpec, arrays: Sequence[Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Spatial masks one after the other, and the table with what is not geometry."""
+    table = geometry.table.copy()
+    masks: list[Any] = []
+    at = 0
+    for n, member in enumerate(spec.members):
+        direct = arrays[n] is None
+        table[n, k.SWAP] = int(direct)
+        table[n, k.QUALITY] = int(
+            direct and member.source is not None and member.source.quality is not None
+        )
+        if member.mask is None:
+            continue
+        masked = member_mask(member.mask, member.header_sky, member.frame_shape, member.source)
+        if masked is not None:
+            table[n, k.MASK] = at
+            masks.append(masked.ravel().view(np.uint8))
+            at += masked.size
+    return (np.concatenate(masks) if masks else np.zeros(1, np.uint8)), table
+
+
+def _slab_depth(spec: TileSpec, geometry: TileGeometry) -> int:
+    """Channels to take at a time, so that mapped pages and gathered frames stay bounded."""
+    frames = sum(8 * m.frame_shape[0] * m.frame_shape[1] for m in spec.members)
+    y_lo, y_hi, x_lo, x_hi = spec.tile
+    gathered = 8 * (y_hi - y_lo) * (x_hi - x_lo) * int((geometry.table[:, k.GATHERED] >= 0).sum())
+    by_pages = SLAB_BYTES // max(frames, 1)
+    by_gather = GATHER_BYTES // max(gathered, 1)
+    return int(np.clip(min(by_pages, by_gather), 1, DEEPEST_SLAB))
+
+
+class _Slabs:
+    """The bytes of a block's exposures, mapped for as long as the block takes."""
+
+    def __init__(self, members: Sequence[Member], arrays: Sequence[Any], start: int) -> None:
+        self._start = start
+        self._members = members
+        self._arrays = arrays
+        self._maps: list[list[np.memmap[Any, Any]]] = [
+            [] if m.source is None or arrays[n] is not None else _maps(m.source)
+            for n, m in enumerate(members)
+        ]
+
+    def addresses(self, lo: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Address of flux, variance, quality of each exposure at the block's channel ``lo``."""
+        out = np.zeros((len(self._members), 3), np.int64)
+        for n, member in enumerate(self._members):
+            pair = self._arrays[n]
+            if pair is not None:
+                for i, array in enumerate(pair):
+                    out[n, i] = array.ctypes.data + lo * array.strides[0]
+                continue
+            channel = self._start + lo + member.first_channel
+            for i, mapped in enumerate(self._maps[n]):
+                # Channels that the exposure lacks are never read, whatever their address.
+                out[n, i] = mapped.ctypes.data + channel * mapped.strides[0]
+        return out
+
+    def release(self, lo: int, hi: int) -> None:
+        """Let go of the pages of channels [lo, hi): mapped pages count as memory in use."""
+        for n, member in enumerate(self._members):
+            first = max(self._start + lo + member.first_channel, 0)
+            last = min(self._start + hi + member.first_channel, member.n_channels)
+            for mapped in self._maps[n]:
+                if first < last:
+                    _forget(mapped, first * mapped.strides[0], last * mapped.strides[0])
+
+    def close(self) -> None:
+        """Unmap."""
+        self._maps.clear()
+
+
+def _maps(source: FitsCube) -> list[np.memmap[Any, Any]]:
+    parts = [source.flux, source.variance]
+    if source.quality is not None:
+        parts.append(source.quality)
+    return [part.open() for part in parts]
+
+
+def _forget(mapped: np.memmap[Any, Any], first: int, last: int) -> None:
+    """Drop pages from bytes [first, last) of an array, rounded outwards to pages."""
+    owner = mapped.base
+    if not isinstance(owner, mmap.mmap):
+        return
+    page = mmap.ALLOCATIONGRANULARITY
+    at = len(owner) - mapped.nbytes  # numpy maps from the page before the array's first byte
+    lo = (at + first) // page * page
+    hi = min(-(-(at + last) // page) * page, len(owner))
+    owner.madvise(mmap.MADV_DONTNEED, lo, hi - lo)
+
+
+@contextmanager
+def _opened(members: Sequence[Member], arrays: Sequence[Any], start: int) -> Iterator[_Slabs]:
+    slabs = _Slabs(members, arrays, start)
+    try:
+        yield slabs
+    finally:
+        slabs.close()
