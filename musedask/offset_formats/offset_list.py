@@ -1,0 +1,266 @@
+"""ESO's OFFSET_LIST, and pymusepipe's extended form of it.
+
+Columns as muse_exp_align writes them and muse_scipost and muse_exp_combine
+(2.8.7) read them: ``DATE_OBS`` text of 23 characters, with milliseconds, the
+only key; ``RA_OFFSET`` and ``DEC_OFFSET`` float64 degrees, exposure minus
+reference, where RA is a difference of coordinates (not times cos dec);
+``FLUX_SCALE`` float64, NaN for none; ``MJD_OBS`` float64, informative. The
+pipeline goes on without a word if a type is wrong or a date does not match, so
+both are errors here.
+
+pymusepipe (``align_pipe.py``, ``save_fits_offset_table``) adds ``BACKGROUND``
+and ``ROTANGLE`` among others. It applies a rotation by turning the image's CD
+matrix by minus ROTANGLE (mpdaf's ``WCS.rotate``), which adds ROTANGLE to the
+position angle: the opposite of ``rotation_deg``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import re
+import warnings
+import zlib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+
+from musedask.errors import FileError, InputError, MusedaskWarning
+from musedask.offset_formats.matching import by_date
+from musedask.offsets import (
+    ARCSEC_PER_DEG,
+    FAILED,
+    KEY_LENGTH,
+    ExposureLike,
+    Offset,
+    OffsetTable,
+    coordinate_deg,
+    on_sky_arcsec,
+)
+
+_MILLISECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}")
+_PYMUSEPIPE = {
+    "RA_CROSS_OFFSET", "RA_OFFSET_ORIG", "ROTANGLE", "BACKGROUND", "TPL_START", "IEXPO_OBS",
+    "DATASET_OBS", "POINTING_OBS",
+}  # fmt: skip
+_NEEDED = ("DATE_OBS", "RA_OFFSET", "DEC_OFFSET")
+_MJD_EPOCH = datetime(1858, 11, 17)
+
+
+def recognise(path: Path) -> str:
+    """Tell ``pymusepipe`` from ``offset_list`` by the columns."""
+    columns = _load(path)[0]
+    return "pymusepipe" if _PYMUSEPIPE & set(columns) else "offset_list"
+
+
+def read(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
+    """Read an OFFSET_LIST.
+
+    The declination that turns RA_OFFSET into arcseconds on the sky is that of
+    the file's own DEC_DEG column (which musedask writes), or the exposure's.
+
+    Raises
+    ------
+    FileError
+        If the FITS file is damaged.
+    InputError
+        If a column is missing or of a type that the pipeline would not take,
+        a DATE_OBS has no milliseconds, or a declination is unknown.
+    """
+    columns, data = _load(path)
+    _check_columns(columns)
+    return OffsetTable(
+        tuple(_row(data, i, columns, exposures, "offset_list") for i in range(len(data)))
+    )
+
+
+def read_pymusepipe(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
+    """Read pymusepipe's offset table, rotation and background included.
+
+    Raises
+    ------
+    FileError, InputError
+        As :func:`read`.
+    """
+    columns, data = _load(path)
+    _check_columns(columns)
+    if "RA_CROSS_OFFSET" in columns and not {"TPL_START", "ROTANGLE"} & set(columns):
+        warnings.warn(
+            f"{path}: written by an early pymusepipe, which did not divide RA_OFFSET by cos(dec). "
+            "It is read as the pipeline reads it, as a difference of coordinates: check the "
+            "offsets on the sky, or make the table again",
+            MusedaskWarning,
+            stacklevel=5,
+        )
+    return OffsetTable(
+        tuple(_row(data, i, columns, exposures, "pymusepipe") for i in range(len(data)))
+    )
+
+
+def _load(path: Path) -> tuple[dict[str, fits.Column], Any]:
+    """Columns by name and rows of the first table with offsets."""
+    try:
+        content = path.read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        # From memory, since astropy leaves a damaged file open.
+        with warnings.catch_warnings():
+            # A truncated file is only a warning to astropy.
+            warnings.simplefilter("error", AstropyWarning)
+            with fits.open(io.BytesIO(content)) as hdus:
+                tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
+                for hdu in tables:
+                    names = [str(name).upper() for name in hdu.columns.names]
+                    if "RA_OFFSET" in names or "DATE_OBS" in names or len(tables) == 1:
+                        return {column.name: column for column in hdu.columns}, hdu.data
+    except (OSError, EOFError, zlib.error, AstropyWarning, ValueError, TypeError) as err:
+        why = " ".join(str(err).split())
+        raise FileError(f"{path}: this FITS file is damaged: {why}; copy or make it again") from err
+    raise InputError("there is no table with RA_OFFSET in this FITS file: it is no OFFSET_LIST")
+
+
+def _check_columns(columns: dict[str, fits.Column]) -> None:
+    """Raise an InputError for what would make the pipeline ignore the table in silence."""
+    for key in _NEEDED:
+        if key not in columns:
+            raise InputError(
+                f"column {key} is missing (the table has {', '.join(columns)}); "
+                "the pipeline would ignore the table without a word"
+            )
+    if not re.fullmatch(r"\d*A\d*", columns["DATE_OBS"].format):
+        raise InputError(f"column DATE_OBS has format {columns['DATE_OBS'].format}, expected 23A")
+    for key in ("RA_OFFSET", "DEC_OFFSET", "FLUX_SCALE", "MJD_OBS", "DEC_DEG", "RA_DEG"):
+        if key in columns and columns[key].format not in ("D", "1D"):
+            raise InputError(
+                f"column {key} has format {columns[key].format}, expected D (float64); "
+                "the pipeline would ignore the table without a word: write it as float64"
+            )
+    for key in ("RA_OFFSET", "DEC_OFFSET"):
+        unit = (columns[key].unit or "").strip().lower()
+        if unit not in ("", "deg", "degree", "degrees"):
+            raise InputError(
+                f"column {key} has unit {columns[key].unit}; the pipeline takes it as degrees "
+                "whatever it says: write degrees, and the unit deg"
+            )
+
+
+def _row(
+    data: Any,
+    index: int,
+    columns: dict[str, fits.Column],
+    exposures: Sequence[ExposureLike] | None,
+    method: str,
+) -> Offset:
+    """Make an Offset of one row of the FITS table."""
+
+    def number(key: str) -> float:
+        return float(data[key][index]) if key in columns else math.nan
+
+    date = str(data["DATE_OBS"][index]).strip()
+    if not _MILLISECONDS.match(date):
+        raise InputError(
+            f"column DATE_OBS, row {index + 1}: {date!r} has no milliseconds; the pipeline "
+            "matches the first 23 characters of DATE-OBS, like 2014-12-08T03:12:45.123"
+        )
+    exposure = by_date(date, exposures)
+    ra, dec = number("RA_DEG"), number("DEC_DEG")
+    if math.isnan(dec) and exposure is not None:
+        ra, dec = float(exposure.ra_deg), float(exposure.dec_deg)
+    ra_offset, dec_offset = number("RA_OFFSET"), number("DEC_OFFSET")
+    failed = not (math.isfinite(ra_offset) and math.isfinite(dec_offset))
+    if math.isnan(dec) and not failed:
+        known = "no exposures were given" if exposures is None else "no exposure given has it"
+        raise InputError(
+            f"row {index + 1}, DATE_OBS {date}: RA_OFFSET is a difference of coordinates, and "
+            f"{known}, so its declination is unknown; give exposures= with this one and its "
+            "declination, or remove the row"
+        )
+    name = str(data["NAME"][index]).strip() if "NAME" in columns else ""
+    return Offset(
+        date_obs=date,
+        name=exposure.name if exposure is not None else name,
+        ra_deg=ra,
+        dec_deg=dec,
+        ra_offset_arcsec=math.nan if failed else on_sky_arcsec(ra_offset, dec),
+        dec_offset_arcsec=math.nan if failed else dec_offset * ARCSEC_PER_DEG,
+        # pymusepipe's angle is what has to be added to the position angle.
+        rotation_deg=0.0 - number("ROTANGLE") if method == "pymusepipe" else math.nan,
+        flux_scale=number("FLUX_SCALE"),
+        background=number("BACKGROUND") if method == "pymusepipe" else math.nan,
+        grade=FAILED if failed else "",
+        method=method,
+    )
+
+
+def dump(table: OffsetTable, exposures: Sequence[ExposureLike] | None) -> bytes:
+    """Give an OFFSET_LIST file that the pipeline takes.
+
+    NAME, RA_DEG and DEC_DEG follow the pipeline's own columns: the pipeline
+    ignores them, and with them musedask reads the file back without help.
+
+    Raises
+    ------
+    InputError
+        If a row's declination is unknown or its DATE-OBS has no milliseconds.
+    """
+    pointings = [pointing(row, exposures) for row in table]
+    for row in table:
+        if not _MILLISECONDS.match(row.date_obs):
+            raise InputError(
+                f"{row.date_obs} {row.name}: DATE-OBS has no milliseconds, so the pipeline would "
+                "not find the exposure; give it as the exposure's header has it"
+            )
+    names = [row.name.encode("ascii", "replace").decode() for row in table]
+    ra_offsets = [
+        coordinate_deg(row.ra_offset_arcsec, dec)
+        for row, (_, dec) in zip(table, pointings, strict=True)
+    ]
+    columns = [
+        fits.Column("DATE_OBS", f"{KEY_LENGTH}A", array=np.array([row.key for row in table])),
+        _doubles("MJD_OBS", [_mjd(row.key) for row in table], "d"),
+        _doubles("RA_OFFSET", ra_offsets, "deg"),
+        _doubles("DEC_OFFSET", [row.dec_offset_arcsec / ARCSEC_PER_DEG for row in table], "deg"),
+        _doubles("FLUX_SCALE", [row.flux_scale for row in table], None),
+        fits.Column("NAME", f"{max(1, *map(len, names))}A", array=np.array(names)),
+        _doubles("RA_DEG", [ra for ra, _ in pointings], "deg"),
+        _doubles("DEC_DEG", [dec for _, dec in pointings], "deg"),
+    ]
+    primary = fits.PrimaryHDU()
+    primary.header["HIERARCH ESO PRO CATG"] = ("OFFSET_LIST", "category of the product")
+    stream = io.BytesIO()
+    fits.HDUList([primary, fits.BinTableHDU.from_columns(columns)]).writeto(stream)
+    return stream.getvalue()
+
+
+def pointing(row: Offset, exposures: Sequence[ExposureLike] | None) -> tuple[float, float]:
+    """RA and declination of a row, or else of its exposure.
+
+    Raises
+    ------
+    InputError
+        If neither knows the declination.
+    """
+    if math.isfinite(row.dec_deg):
+        return row.ra_deg, row.dec_deg
+    exposure = by_date(row.date_obs, exposures)
+    if exposure is None or not math.isfinite(exposure.dec_deg):
+        raise InputError(
+            f"{row.key} {row.name}: the declination is unknown, so the offset cannot be turned "
+            "into coordinates: fill in dec_deg, or give exposures="
+        )
+    return float(exposure.ra_deg), float(exposure.dec_deg)
+
+
+def _doubles(name: str, values: list[float], unit: str | None) -> fits.Column:
+    return fits.Column(name, "D", unit=unit, array=np.array(values, dtype=np.float64))
+
+
+def _mjd(date_obs: str) -> float:
+    """Modified Julian Date of an ISO date, as DATE-OBS and MJD-OBS go together in FITS."""
+    return (datetime.fromisoformat(date_obs) - _MJD_EPOCH).total_seconds() / 86400.0

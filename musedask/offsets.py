@@ -1,0 +1,460 @@
+"""Where each exposure really points: offsets, their signs and their units.
+
+There is one convention. An offset is *exposure minus reference*, in arcseconds
+on the sky (east and north positive, cos(dec) included), and is subtracted::
+
+    RA_true = RA_header - ra_offset / cos(dec)      DEC_true = DEC_header - dec_offset
+
+It is a total relative to the raw header. Every file format is turned into this
+on reading (:mod:`musedask.offset_formats`), and nothing else in musedask knows
+another sign or unit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from musedask.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+ARCSEC_PER_DEG = 3600.0
+KEY_LENGTH = 23
+"""Characters of DATE-OBS that identify an exposure: down to the millisecond."""
+GRADES = ("", "A", "B", "C", "F")
+FAILED = "F"
+MANUAL = "manual"
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?")
+_NAN = math.nan
+
+
+def date_key(date_obs: str) -> str:
+    """Give the part of a DATE-OBS that exposures are matched by."""
+    return str(date_obs).strip()[:KEY_LENGTH]
+
+
+def on_sky_arcsec(ra_difference_deg: float, dec_deg: float) -> float:
+    """Turn a difference of RA coordinates (degrees) into arcseconds on the sky.
+
+    Differences beyond half a turn are taken across RA 0.
+    """
+    if abs(ra_difference_deg) > 180.0:
+        ra_difference_deg = (ra_difference_deg + 180.0) % 360.0 - 180.0
+    return ra_difference_deg * ARCSEC_PER_DEG * math.cos(math.radians(dec_deg))
+
+
+def coordinate_deg(ra_offset_arcsec: float, dec_deg: float) -> float:
+    """Turn arcseconds on the sky into a difference of RA coordinates (degrees).
+
+    Raises
+    ------
+    InputError
+        At a pole, where RA has no meaning.
+    """
+    if not abs(dec_deg) < 90.0:
+        raise InputError(f"declination {dec_deg}: an RA offset has no coordinate there")
+    return ra_offset_arcsec / ARCSEC_PER_DEG / math.cos(math.radians(dec_deg))
+
+
+class ExposureLike(Protocol):
+    """What readers need to know of an exposure: its key, its names, its pointing."""
+
+    @property
+    def date_obs(self) -> str:
+        """DATE-OBS."""
+
+    @property
+    def name(self) -> str:
+        """Name, usually the stem of the file."""
+
+    @property
+    def ra_deg(self) -> float:
+        """RA of the header, degrees; NaN if unknown."""
+
+    @property
+    def dec_deg(self) -> float:
+        """DEC of the header, degrees; NaN if unknown."""
+
+
+@dataclass(frozen=True)
+class ExposureKey:
+    """An exposure as the readers of offset files see it."""
+
+    date_obs: str
+    """DATE-OBS: the key."""
+    name: str
+    """Name, usually the stem of the file."""
+    ra_deg: float = math.nan
+    """RA of the header, degrees; NaN if unknown."""
+    dec_deg: float = math.nan
+    """DEC of the header, degrees; NaN if unknown."""
+    path: str = ""
+    """The file, where known; formats that go by file names compare with it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Offset:
+    """One row of an offset table; NaN is unknown. Equal rows compare equal, NaN included.
+
+    Raises
+    ------
+    InputError
+        If a value cannot be: an offset that is not finite without grade F, a
+        flux scale that is not positive, a DATE-OBS that is none...
+    """
+
+    date_obs: str
+    """DATE-OBS, the key: rows are matched on its first 23 characters."""
+    name: str = ""
+    """Name of the exposure, for people."""
+    ra_deg: float = math.nan
+    """RA of the header's pointing, degrees."""
+    dec_deg: float = math.nan
+    """DEC of the header's pointing, degrees: where cos(dec) is taken."""
+    ra_offset_arcsec: float
+    """Exposure minus reference, on the sky, positive to the east."""
+    dec_offset_arcsec: float
+    """Exposure minus reference, positive to the north."""
+    ra_error_arcsec: float = math.nan
+    """One-sigma error of ``ra_offset_arcsec``."""
+    dec_error_arcsec: float = math.nan
+    """One-sigma error of ``dec_offset_arcsec``."""
+    rotation_deg: float = math.nan
+    """Position angle (north through east) by which the exposure is turned too far."""
+    flux_scale: float = math.nan
+    """Factor that flux is multiplied by, and variance by its square; NaN is none."""
+    flux_scale_error: float = math.nan
+    """One-sigma error of ``flux_scale``."""
+    background: float = math.nan
+    """What its maker found missing from the flux, before scaling; kept, never applied."""
+    grade: str = ""
+    """``A``, ``B``, ``C``, or ``F`` (failed: not to be used); empty if nobody judged."""
+    method: str = ""
+    """How it was found: ``header``, ``manual``, ``auto``..."""
+    note: str = ""
+    """Free text on one line."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            clean = self._text if field.type == "str" else self._number
+            object.__setattr__(self, field.name, clean(field.name, getattr(self, field.name)))
+        if not _DATE.fullmatch(self.date_obs):
+            raise InputError(
+                f"date_obs {self.date_obs!r} is no DATE-OBS: write it like 2014-12-08T03:12:45.123"
+            )
+        self._check_values()
+
+    def _text(self, key: str, value: Any) -> str | float:
+        text = str(value).strip()
+        if not text.isprintable():
+            raise InputError(f"{key} {text!r}: text has to be one line of printable characters")
+        return text
+
+    def _number(self, key: str, value: Any) -> str | float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise InputError(f"{self.date_obs}: {key} {value!r} is not a number") from None
+        return _NAN if math.isnan(number) else number
+
+    def _check_values(self) -> None:
+        what = f"{self.date_obs} {self.name}".strip()
+        if self.grade not in GRADES:
+            raise InputError(f"{what}: grade {self.grade!r}, expected A, B, C, F or nothing")
+        for key in ("ra_offset_arcsec", "dec_offset_arcsec"):
+            if not math.isfinite(getattr(self, key)) and not self.is_failed:
+                raise InputError(
+                    f"{what}: {key} is {getattr(self, key)}; give a number, or grade F "
+                    "if the offset is not known"
+                )
+        for key in ("ra_error_arcsec", "dec_error_arcsec", "flux_scale_error"):
+            if getattr(self, key) < 0 or math.isinf(getattr(self, key)):
+                raise InputError(f"{what}: {key} is {getattr(self, key)}, an error is >= 0, or NaN")
+        if self.flux_scale <= 0 or math.isinf(self.flux_scale):
+            raise InputError(
+                f"{what}: flux_scale is {self.flux_scale}; it has to be positive, NaN means none"
+            )
+        if abs(self.dec_deg) > 90.0 or math.isinf(self.ra_deg):
+            raise InputError(f"{what}: ({self.ra_deg}, {self.dec_deg}) is not on the sky")
+        if math.isinf(self.rotation_deg) or math.isinf(self.background):
+            raise InputError(f"{what}: rotation_deg or background is infinite; use NaN for unknown")
+
+    @property
+    def key(self) -> str:
+        """What the row is found by."""
+        return date_key(self.date_obs)
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the row says that no good offset was found."""
+        return self.grade == FAILED
+
+    @property
+    def is_manual(self) -> bool:
+        """Whether a person made the row."""
+        return self.method == MANUAL
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether there is an offset to apply."""
+        return math.isfinite(self.ra_offset_arcsec) and math.isfinite(self.dec_offset_arcsec)
+
+    @property
+    def applied_scale(self) -> float:
+        """The factor on flux: 1 where ``flux_scale`` is NaN."""
+        return 1.0 if math.isnan(self.flux_scale) else self.flux_scale
+
+    @property
+    def applied_rotation_deg(self) -> float:
+        """The rotation: 0 where ``rotation_deg`` is NaN."""
+        return 0.0 if math.isnan(self.rotation_deg) else self.rotation_deg
+
+    def _identity(self) -> tuple[Any, ...]:
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(None if value != value else value for value in values)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Offset):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+
+UNITS = {
+    field.name: "deg" if field.name.endswith("_deg") else "arcsec"
+    for field in fields(Offset)
+    if field.name.endswith(("_deg", "_arcsec"))
+}
+"""Unit of each column that has one."""
+
+
+@dataclass(frozen=True, repr=False)
+class OffsetTable:
+    """Offsets of many exposures as one value: equal tables compare and hash alike.
+
+    Raises
+    ------
+    InputError
+        If two rows have one DATE-OBS.
+    """
+
+    rows: tuple[Offset, ...]
+    """One row per exposure; any iterable is taken."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", tuple(self.rows))
+        seen: dict[str, Offset] = {}
+        for row in self.rows:
+            if row.key in seen:
+                raise InputError(
+                    f"two rows for DATE-OBS {row.key} ({seen[row.key].name or 'no name'} and "
+                    f"{row.name or 'no name'}): an exposure has one offset, remove one of them"
+                )
+            seen[row.key] = row
+
+    def __iter__(self) -> Iterator[Offset]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        manual = sum(row.is_manual for row in self)
+        failed = sum(row.is_failed for row in self)
+        return f"OffsetTable of {len(self)} exposures ({manual} manual, {failed} failed)"
+
+    def _repr_html_(self) -> str:
+        return str(self.table._repr_html_())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    @cached_property
+    def _by_key(self) -> dict[str, Offset]:
+        return {row.key: row for row in self.rows}
+
+    def __contains__(self, date_obs: object) -> bool:
+        return isinstance(date_obs, str) and date_key(date_obs) in self._by_key
+
+    def find(self, date_obs: str, name: str = "") -> Offset:
+        """Give the row of an exposure.
+
+        Parameters
+        ----------
+        date_obs
+            DATE-OBS of the exposure; its first 23 characters count.
+        name
+            Name of the exposure, for the error.
+
+        Raises
+        ------
+        MissingError
+            If there is none; says which rows are near and what to do.
+        """
+        key = date_key(date_obs)
+        if key in self._by_key:
+            return self._by_key[key]
+        near = difflib.get_close_matches(key, self._by_key, n=1, cutoff=0.8)
+        hint = f" (the nearest is {near[0]} {self._by_key[near[0]].name})" if near else ""
+        raise MissingError(
+            f"no offset for {name or 'the exposure'} with DATE-OBS {key} among {len(self)} "
+            f"rows{hint}: add a row for it, leave the exposure out, or allow exposures without "
+            "an offset (allow_missing) if its header is right"
+        )
+
+    def merged_with(self, other: OffsetTable) -> OffsetTable:
+        """Take the rows of ``other`` over into this table.
+
+        A row of ``other`` replaces this table's row of the same exposure,
+        unless the latter is manual: what a person set stays. The order is this
+        table's, then ``other``'s.
+        """
+        kept = [row if row.is_manual else other._by_key.get(row.key, row) for row in self.rows]
+        return OffsetTable((*kept, *(row for row in other if row.key not in self._by_key)))
+
+    @property
+    def table(self) -> Table:
+        """A copy as an astropy Table, with units and descriptions."""
+        from astropy.table import Column, Table
+
+        table = Table(meta={"sign": "exposure minus reference, on the sky, to be subtracted"})
+        for field in fields(Offset):
+            values = [getattr(row, field.name) for row in self.rows]
+            dtype = "str" if field.type == "str" else "float64"
+            table[field.name] = Column(values, dtype=dtype, unit=UNITS.get(field.name))
+        return table
+
+    @classmethod
+    def from_table(cls, table: Table) -> OffsetTable:
+        """Take rows from an astropy Table with this class's own columns.
+
+        Optional columns may be missing, entries may be masked (unknown), and
+        units are converted.
+
+        Raises
+        ------
+        InputError
+            If a column is unknown, needed and missing, or has an impossible
+            unit or value.
+        """
+        columns = {field.name: field for field in fields(Offset)}
+        for key in table.colnames:
+            if key not in columns:
+                near = difflib.get_close_matches(key, columns, n=1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise InputError(f"unknown column {key!r}: {hint}known are {', '.join(columns)}")
+        for key in ("date_obs", "ra_offset_arcsec", "dec_offset_arcsec"):
+            if key not in table.colnames:
+                raise InputError(f"column {key!r} is missing; the table has {table.colnames}")
+        factors = {key: _unit_factor(key, table[key]) for key in table.colnames}
+        return cls(tuple(_row_of(row, factors) for row in table))
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        exposures: Iterable[ExposureLike] | None = None,
+        *,
+        format: str | None = None,
+    ) -> OffsetTable:
+        """Read offsets from a file, whose format is told by its content.
+
+        Parameters
+        ----------
+        path
+            The file. For the COSMOS routine's ``offsets.txt`` a
+            ``manualoffsets.txt`` beside it is read too.
+        exposures
+            The exposures that the offsets are for. Needed by formats that have
+            no DATE-OBS (``cosmos``, ``mypython``: in this order) or no
+            declination (``offset_list``, ``pymusepipe``).
+        format
+            ``ecsv``, ``offset_list``, ``pymusepipe``, ``cosmos`` or
+            ``mypython``, if the content should not decide.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be read.
+        InputError
+            If its content is not what the format says.
+        """
+        from musedask.offset_formats import read_offsets
+
+        known: Sequence[ExposureLike] | None = None if exposures is None else tuple(exposures)
+        return read_offsets(path, known, format)
+
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        format: str | None = None,
+        *,
+        exposures: Iterable[ExposureLike] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the offsets to a file, in one step: it is whole or not there.
+
+        Parameters
+        ----------
+        path
+            The file.
+        format
+            ``ecsv`` (keeps everything), ``offset_list``, ``cosmos`` or
+            ``mypython``; by default by the name, ``.ecsv`` or ``.fits``.
+        exposures
+            Where the declination comes from if rows have none; for
+            ``mypython`` also which exposures, in which order.
+        overwrite
+            Whether a file that is there may be replaced.
+
+        Raises
+        ------
+        FileError
+            If the file is there already, or cannot be written.
+        InputError
+            If the format cannot hold the table (a failed row, no declination).
+        """
+        from musedask.offset_formats import write_offsets
+
+        known: Sequence[ExposureLike] | None = None if exposures is None else tuple(exposures)
+        write_offsets(self, path, format, known, overwrite)
+
+
+def _unit_factor(key: str, column: Any) -> float:
+    """What a column's values have to be multiplied by to be in our unit."""
+    unit = getattr(column, "unit", None)
+    if unit is None or str(unit) == UNITS.get(key, ""):
+        return 1.0
+    from astropy.units import Unit
+
+    try:
+        return float(Unit(unit).to(UNITS.get(key, "")))
+    except (ValueError, TypeError):
+        raise InputError(
+            f"column {key!r} has unit {unit}, expected {UNITS.get(key, 'none')}"
+        ) from None
+
+
+def _row_of(row: Any, factors: dict[str, float]) -> Offset:
+    """Make an Offset of a row of an astropy Table."""
+    from numpy import ma
+
+    given = {key: row[key] for key in factors if row[key] is not ma.masked}
+    for key in ("ra_offset_arcsec", "dec_offset_arcsec"):
+        given.setdefault(key, math.nan)
+    for key, factor in factors.items():
+        if factor != 1.0 and key in given:
+            given[key] = given[key] * factor
+    if "date_obs" not in given:
+        raise InputError("a row has no date_obs: it is the key, fill it in")
+    return Offset(**given)
