@@ -1,0 +1,191 @@
+"""Where everything lies in a store, and in which form."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musedask.blocks import BlockPlan, Slot, Stack, check_chunks
+from musedask.cube import DIMS, check_cube
+from musedask.errors import FileError, InputError
+from musedask.megacube.shards import Shape, ShardCodec, write_error
+
+STORE_VERSION = 1
+"""Raised whenever the layout changes: older stores are then never linked from."""
+RESERVED = ("exposures", "images", "blocks")
+"""Names in the root that no statistic can have."""
+KEY_BYTES = 16
+_ZSTD_LEVEL = 1
+_ENCODINGS: Mapping[str, tuple[str, float, int | None]] = {
+    # Noisy floats shrink by a fifth at half the speed: they stay as they are.
+    "flux": ("<f4", np.nan, None),
+    "variance": ("<f4", np.nan, None),
+    "n_exposures": ("<u2", 0, _ZSTD_LEVEL),
+    "exposure_time": ("<f4", 0, _ZSTD_LEVEL),
+}
+FLAT_KEYS: Any = {"name": "default", "separator": "."}
+"""Chunks as files side by side: no folders to make, so none that a late worker could revive."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of a store; small, so that it travels with each task."""
+
+    folder: str
+    """The store's folder, as an absolute path."""
+    shape: Shape
+    """Voxels along wavelength, y, x."""
+    block: Shape
+    """Voxels of a full block, which is a shard."""
+    inner: Shape
+    """Voxels of an inner chunk."""
+    slots: tuple[Slot, ...]
+    """What is stored, and where it lies among a block's planes."""
+
+    @classmethod
+    def of_plan(cls, plan: BlockPlan, folder: Path) -> Layout:
+        """The layout of a plan of blocks.
+
+        Raises
+        ------
+        InputError
+            If the plan cannot be stored: uneven blocks, inner chunks that do
+            not fill a block, a variable or a method that a store cannot have.
+        """
+        for axis, sizes, inner in zip(DIMS, plan.chunks, plan.inner, strict=True):
+            check_chunks(sizes, axis)
+            if sizes[0] % inner:
+                raise InputError(
+                    f"inner chunks of {inner} do not fill blocks of {sizes[0]} along {axis}: "
+                    "choose a divisor"
+                )
+        for slot in plan.slots:
+            if slot.variable not in _ENCODINGS:
+                raise InputError(f"a store cannot hold the variable {slot.variable!r}")
+            if slot.method in RESERVED or not slot.method.isidentifier():
+                raise InputError(f"{slot.method!r} cannot be the name of a method: use another")
+        z, y, x = (sizes[0] for sizes in plan.chunks)
+        return cls(os.path.abspath(folder), plan.shape, (z, y, x), plan.inner, plan.slots)
+
+    def moved(self, folder: Path) -> Layout:
+        """The same layout in another folder."""
+        return replace(self, folder=os.path.abspath(folder))
+
+    @property
+    def n_blocks(self) -> Shape:
+        """Number of blocks along wavelength, y, x."""
+        z, y, x = (-(-n // step) for n, step in zip(self.shape, self.block, strict=True))
+        return z, y, x
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the statistics, in order."""
+        return tuple(dict.fromkeys(slot.method for slot in self.slots))
+
+    @property
+    def methods_with_flux(self) -> tuple[str, ...]:
+        """The statistics that have a white-light image."""
+        return tuple(slot.method for slot in self.slots if slot.variable == "flux")
+
+    def region(self, block: Shape) -> tuple[slice, slice, slice]:
+        """The voxels of a block."""
+        z, y, x = (
+            slice(n * step, min((n + 1) * step, size))
+            for n, step, size in zip(block, self.block, self.shape, strict=True)
+        )
+        return z, y, x
+
+    def codec(self, variable: str) -> ShardCodec:
+        """How a variable's shards are encoded."""
+        dtype, fill, level = _ENCODINGS[variable]
+        return ShardCodec(self.inner, dtype, fill, level)
+
+    def shard(self, slot: Slot, block: Shape) -> Path:
+        """File of an output's block."""
+        return Path(self.folder, slot.method, slot.variable, f"c.{_dotted(block)}")
+
+    def marker(self, block: Shape) -> Path:
+        """File that says with which key a block was made; the last that a task writes."""
+        return Path(self.folder, "blocks", f"c.{_dotted(block)}.0")
+
+    def sidecar(self, block: Shape) -> Path:
+        """File of a block's white-light images."""
+        return Path(self.folder, "blocks", ".white", _dotted(block))
+
+    def files(self, block: Shape) -> Iterator[Path]:
+        """All files of a block but its marker; those that hold only fill do not exist."""
+        for slot in self.slots:
+            yield self.shard(slot, block)
+        yield self.sidecar(block)
+
+    def planned_key(self, block: Shape) -> bytes:
+        """The key that a block is to have, 16 bytes, from the file that :func:`prepare` left.
+
+        Tasks ask here, since thousands of keys in each task would swell the graph.
+        """
+        path = Path(self.folder, "blocks", ".keys")
+        try:
+            with path.open("rb") as file:
+                file.seek(KEY_BYTES * int(np.ravel_multi_index(block, self.n_blocks)))
+                return file.read(KEY_BYTES)
+        except OSError as err:
+            raise write_error(path, err) from err
+
+    def done_keys(self) -> dict[Shape, str]:
+        """The keys of the blocks that are done, 32 hexadecimal digits each."""
+        found: dict[Shape, str] = {}
+        with os.scandir(Path(self.folder, "blocks")) as entries:
+            for entry in entries:
+                parts = entry.name.split(".")
+                if parts[0] == "c" and len(parts) == 5:
+                    k, j, i = map(int, parts[1:4])
+                    found[k, j, i] = Path(entry.path).read_bytes().hex()
+        return found
+
+
+def check_stack(stack: Stack) -> None:
+    """Raise an InputError unless a stack is ready to be written."""
+    plan = stack.plan
+    if not plan.slots:
+        raise InputError("the stack has no output: ask stack() for at least one method")
+    if not plan.keys:
+        raise InputError("no exposure touches the grid: check the grid against the offsets")
+    for method in plan.methods:
+        check_cube(stack[method], f"stack[{method!r}]")
+    if stack.results.numblocks != plan.n_blocks:
+        raise InputError(
+            f"the stack's results have {stack.results.numblocks} blocks, its plan "
+            f"{plan.n_blocks}: make the stack again"
+        )
+    for block, key in plan.keys.items():
+        if len(key) != 2 * KEY_BYTES:
+            raise InputError(f"block {block} has the key {key!r}: it takes 32 hexadecimal digits")
+
+
+def read_description(folder: Path) -> dict[str, Any] | None:
+    """What the root of a store says of itself; None if it is no store of this package.
+
+    Raises
+    ------
+    FileError
+        If its metadata cannot be read.
+    """
+    path = folder / "zarr.json"
+    try:
+        attributes = json.loads(path.read_text()).get("attributes", {})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as err:
+        raise FileError(f"{path}: not the metadata of a Zarr store ({err})") from err
+    found = attributes.get("musedask")
+    return found if isinstance(found, dict) else None
+
+
+def _dotted(block: Shape) -> str:
+    return ".".join(map(str, block))

@@ -1,0 +1,187 @@
+"""Open a store: its cubes, its exposures, its images, and a summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from musedask.errors import FileError, MissingError
+from musedask.megacube.layout import read_description
+
+_ORDER = ("flux", "variance", "n_exposures", "exposure_time")
+
+
+@dataclass(frozen=True)
+class MegaCube(Mapping[str, xr.Dataset]):
+    """Deep cubes by the name of their statistic, as they lie in a store; all lazy."""
+
+    path: Path
+    """The store."""
+    methods: tuple[str, ...]
+    """Names of the statistics."""
+
+    def __getitem__(self, method: str) -> xr.Dataset:
+        if method not in self.methods:
+            raise MissingError(
+                f"{self.path}: no {method!r} in this mega-cube, it has {', '.join(self.methods)}"
+            )
+        return open_group(self.path, method)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.methods)
+
+    def __len__(self) -> int:
+        return len(self.methods)
+
+    @property
+    def exposures(self) -> xr.Dataset:
+        """What went in: a row of dimension ``exposure`` each, in memory."""
+        return _with_texts(
+            xr.open_zarr(str(self.path), group="exposures", consolidated=True, chunks=None).load()
+        )
+
+    @property
+    def images(self) -> xr.Dataset:
+        """White-light images of the exposures (exposure, y, x) and of each statistic, lazy."""
+        return _labels_loaded(
+            xr.open_zarr(str(self.path), group="images", consolidated=True, chunks={})
+        )
+
+    def __repr__(self) -> str:
+        return str(megacube_info(self.path))
+
+
+def open_megacube(path: str | os.PathLike[str]) -> MegaCube:
+    """Open a store as a mapping of lazy cubes; reads metadata and coordinates alone.
+
+    Raises
+    ------
+    FileError
+        If there is no store, or it is not a mega-cube of musedask.
+    """
+    store = Path(os.path.abspath(path))
+    return MegaCube(store, tuple(str(name) for name in _described(store)["methods"]))
+
+
+def open_group(path: Path, method: str) -> xr.Dataset:
+    """One statistic of a store, lazily, in Dask chunks of one block."""
+    block = _described(path)["block"]
+    chunks = dict(zip(("wavelength", "y", "x"), block, strict=True))
+    cube = xr.open_zarr(str(path), group=method, consolidated=True, chunks=chunks)
+    cube = _labels_loaded(cube)
+    ordered = {name: cube[name] for name in _ORDER if name in cube.data_vars}
+    return xr.Dataset(ordered, coords=cube.coords, attrs=cube.attrs)
+
+
+@dataclass(frozen=True)
+class MegaCubeInfo:
+    """A summary of a store."""
+
+    path: Path
+    """The store."""
+    methods: tuple[str, ...]
+    """Names of the statistics."""
+    variables: tuple[str, ...]
+    """Variables of each."""
+    shape: tuple[int, int, int]
+    """Voxels along wavelength, y, x."""
+    wavelengths_angstrom: tuple[float, float]
+    """First and last channel."""
+    n_exposures: int
+    """Exposures that went in."""
+    block: tuple[int, int, int]
+    """Voxels of a block along wavelength, y, x."""
+    n_blocks: int
+    """Blocks that exposures touch."""
+    size_bytes: int
+    """On disk."""
+    attrs: Mapping[str, Any]
+    """Provenance of the whole."""
+
+    def __str__(self) -> str:
+        nz, ny, nx = self.shape
+        low, high = self.wavelengths_angstrom
+        return (
+            f"Mega-cube {self.path.name}: {', '.join(self.methods)}\n"
+            f"  {self.n_exposures} exposures, {nz} channels of {low:.2f} to {high:.2f} Angstrom, "
+            f"{ny} x {nx} spaxels\n"
+            f"  {', '.join(self.variables)} in {self.n_blocks} blocks of "
+            f"{' x '.join(map(str, self.block))}, {self.size_bytes / 1e9:.2f} GB"
+        )
+
+
+def megacube_info(path: str | os.PathLike[str]) -> MegaCubeInfo:
+    """Say what a store holds, from its metadata.
+
+    Raises
+    ------
+    FileError
+        If it is not a mega-cube.
+    """
+    store = open_megacube(path)
+    held = _described(store.path)
+    cube = store[store.methods[0]]
+    waves = cube["wavelength"].values
+    shape = tuple(int(cube.sizes[axis]) for axis in ("wavelength", "y", "x"))
+    root = xr.open_zarr(str(store.path), consolidated=True, chunks=None).attrs
+    size = sum(item.stat().st_size for item in store.path.rglob("*") if item.is_file())
+    return MegaCubeInfo(
+        path=store.path,
+        methods=store.methods,
+        variables=tuple(str(name) for name in cube.data_vars),
+        shape=(shape[0], shape[1], shape[2]),
+        wavelengths_angstrom=(float(waves[0]), float(waves[-1])),
+        n_exposures=int(store.exposures.sizes["exposure"]),
+        block=(held["block"][0], held["block"][1], held["block"][2]),
+        n_blocks=int(held["blocks"]),
+        size_bytes=size,
+        attrs={key: value for key, value in root.items() if key != "musedask"},
+    )
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """What a store says of itself.
+
+    Raises
+    ------
+    FileError
+        If there is none.
+    """
+    held = read_description(path)
+    if held is not None:
+        return held
+    if path.exists():
+        raise FileError(f"{path}: not a mega-cube of musedask; write_megacube makes one")
+    building = [found.name for found in path.parent.glob(f"{path.name}.*.building")]
+    if building:
+        raise FileError(
+            f"{path}: not finished yet ({building[0]} is under way or was interrupted); "
+            "run the same stack again, it goes on where it stopped"
+        )
+    if any(path.with_name(f"{path.name}.{end}").exists() for end in ("incoming", "outgoing")):
+        raise FileError(f"{path}: its replacement was interrupted; run the same stack again")
+    raise FileError(f"{path}: no such store")
+
+
+def _labels_loaded(cube: xr.Dataset) -> xr.Dataset:
+    """Bring the coordinates, which are small, into memory."""
+    loaded = {name: coord.load() for name, coord in cube.coords.items()}
+    return _with_texts(cube.assign_coords(loaded))
+
+
+def _with_texts(labels: xr.Dataset) -> xr.Dataset:
+    """Give texts numpy's fixed-width type, which everything understands."""
+    texts = {
+        name: (variable.dims, np.array(variable.values.tolist(), dtype="U"), variable.attrs)
+        for name, variable in labels.variables.items()
+        if variable.dtype.kind in "OT"
+    }
+    coords = {name: text for name, text in texts.items() if name in labels.coords}
+    others = {name: text for name, text in texts.items() if name not in labels.coords}
+    return labels.assign_coords(coords).assign(others)

@@ -1,0 +1,170 @@
+"""Zarr shards as files: made in one go, put in place by one rename.
+
+zarr-python sends all writing through one event loop and reads an edge shard
+before it replaces it. A block is a whole shard, so the format (the codec
+``sharding_indexed`` of Zarr v3: inner chunks, then an index of offsets and
+lengths, then its CRC-32C) is written here directly, from any thread. Tests
+read it back with zarr-python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
+
+from musedask.errors import FileError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Shape = tuple[int, int, int]
+
+PARTIAL = ".partial"
+"""Suffix of files that are being written; swept at the start and the end of a build."""
+_ABSENT = np.iinfo(np.uint64).max
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class ShardCodec:
+    """How one array's shards are encoded."""
+
+    inner: Shape
+    """Shape of an inner chunk."""
+    dtype: str
+    """Type on disk, little-endian."""
+    fill: float
+    """Value of what was never written: NaN or 0."""
+    level: int | None = None
+    """Zstandard level of the inner chunks; None leaves them as they are."""
+
+    def encode(self, values: Array, shard: Shape) -> Iterator[bytes | memoryview]:
+        """The bytes of a shard, in pieces; nothing at all if there is only fill.
+
+        Parameters
+        ----------
+        values
+            (z, y, x), any type that casts to :attr:`dtype`; NaN becomes the
+            fill. Smaller than ``shard`` at an edge of the array.
+        shard
+            Shape of a full shard, a multiple of :attr:`inner`.
+        """
+        counts = tuple(size // step for size, step in zip(shard, self.inner, strict=True))
+        index = np.full((*counts, 2), _ABSENT, dtype="<u8")
+        offset = 0
+        for where in itertools.product(*map(range, counts)):
+            chunk = self._chunk(values, where)
+            if chunk is None:
+                continue
+            piece = self._pack(chunk)
+            index[where] = offset, len(piece)
+            offset += len(piece)
+            yield piece
+        if offset:
+            tail = index.tobytes()
+            yield tail + int(google_crc32c.value(tail)).to_bytes(4, "little")
+
+    def _chunk(self, values: Array, where: tuple[int, ...]) -> Array | None:
+        """One inner chunk of full size in the type on disk, or None if it is all fill."""
+        starts = [n * step for n, step in zip(where, self.inner, strict=True)]
+        if any(a >= size for a, size in zip(starts, values.shape, strict=True)):
+            return None
+        part = values[tuple(slice(a, a + n) for a, n in zip(starts, self.inner, strict=True))]
+        if np.isnan(self.fill):
+            # Most chunks hold data in their middle, and need no look at all of them.
+            if np.isnan(part[0, part.shape[1] // 2, part.shape[2] // 2]) and np.isnan(part).all():
+                return None
+        else:
+            part = np.where(np.isnan(part), self.fill, part)
+            if not (part != self.fill).any():
+                return None
+        if part.shape == self.inner:
+            return np.ascontiguousarray(part, dtype=self.dtype)
+        full = np.full(self.inner, self.fill, dtype=self.dtype)
+        full[tuple(map(slice, part.shape))] = part
+        return full
+
+    def _pack(self, chunk: Array) -> bytes | memoryview:
+        """The stored form of an inner chunk."""
+        if self.level is None:
+            return chunk.data.cast("B")
+        return bytes(Zstd(level=self.level).encode(chunk))
+
+    def read_index(self, file: BinaryIO, n_chunks: int) -> Array:
+        """Offsets and lengths, uint64 (n_chunks, 2), of a shard whose chunks are in a row."""
+        file.seek(-16 * n_chunks - 4, os.SEEK_END)
+        tail = file.read(16 * n_chunks)
+        if int.from_bytes(file.read(4), "little") != google_crc32c.value(tail):
+            raise FileError(f"{file.name}: its index is damaged; remove the store and build again")
+        return np.frombuffer(tail, dtype="<u8").reshape(n_chunks, 2)
+
+    def read_chunk(self, file: BinaryIO, entry: Array) -> Array | None:
+        """An inner chunk by its row of the index; None if there is only fill."""
+        if entry[0] == _ABSENT:
+            return None
+        file.seek(int(entry[0]))
+        packed = file.read(int(entry[1]))
+        data = packed if self.level is None else Zstd(level=self.level).decode(packed)
+        return np.frombuffer(data, dtype=self.dtype).reshape(self.inner)
+
+
+def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
+    """Write a file under a temporary name and rename it; without pieces, remove it.
+
+    Returns
+    -------
+    int
+        Number of bytes written.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written; what was there before stays.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        size = _write(partial, pieces)
+        if size:
+            partial.replace(path)
+        else:
+            partial.unlink()
+            path.unlink(missing_ok=True)
+    except BaseException as err:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(err, OSError) and not isinstance(err, FileError):
+            raise write_error(path, err) from err
+        raise
+    return size
+
+
+def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
+    size = 0
+    with path.open("xb", buffering=0) as file:
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:  # an unbuffered write may take a part only
+                written = file.write(view)
+                view = view[written:]
+            size += len(piece)
+    return size
+
+
+def write_error(path: Path, err: OSError) -> FileError:
+    """A FileError that says what to do about a failed write."""
+    if err.errno in _FULL:
+        what = "the disk (or its quota) is full; make room and run again, it goes on from here"
+    elif err.errno == errno.ENOENT:
+        what = "its folder is gone; another build has replaced it, or this host does not see it"
+    else:
+        what = "check that the folder can be written to, and run again"
+    return FileError(f"{path}: cannot be written ({err.strerror}): {what}")

@@ -1,0 +1,112 @@
+"""What a worker does with a block: write it, and leave a receipt."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from musedask.blocks import BlockResult
+from musedask.errors import InputError
+from musedask.megacube.layout import Layout
+from musedask.megacube.shards import Array, Shape, ShardCodec, write_atomically
+
+_SIDECAR_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """All that comes back of a block."""
+
+    block: Shape
+    """Which one."""
+    size: int
+    """Bytes written."""
+
+
+def write_block(result: Any, layout: Layout, block_id: Shape = (0, 0, 0)) -> Array:
+    """Write one block to the store; the marker that makes it done comes last.
+
+    Parameters
+    ----------
+    result
+        A :class:`BlockResult`, or an object array of shape (1, 1, 1) with one.
+    layout
+        Where the store's files lie.
+    block_id
+        The block's place along wavelength, y, x.
+
+    Returns
+    -------
+    ndarray
+        Object array of shape (1, 1, 1) with a :class:`Receipt`.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be written.
+    InputError
+        If the result has not the shape that the plan says.
+    """
+    made: BlockResult = result.item() if isinstance(result, np.ndarray) else result
+    block = (int(block_id[0]), int(block_id[1]), int(block_id[2]))
+    _check(made, layout, block)
+    size = 0
+    for slot in layout.slots:
+        pieces = layout.codec(slot.variable).encode(made.planes[slot.plane], layout.block)
+        size += write_atomically(layout.shard(slot, block), pieces)
+    size += write_sidecar(made, layout, block)
+    size += write_atomically(layout.marker(block), [layout.planned_key(block)])
+    receipt = np.empty((1, 1, 1), dtype=object)
+    receipt[0, 0, 0] = Receipt(block, size)
+    return receipt
+
+
+def write_sidecar(made: BlockResult, layout: Layout, block: Shape) -> int:
+    """Write a block's white images: each exposure's, then mean and number of each method."""
+    images = [*made.white]
+    for plane in white_planes(layout):
+        images += _mean_over_channels(made.planes[plane])
+    values = np.stack(images)
+    pieces = sidecar_codec(layout, block).encode(values, (len(images), *values.shape[1:]))
+    return write_atomically(layout.sidecar(block), itertools.chain(pieces))
+
+
+def sidecar_codec(layout: Layout, block: Shape) -> ShardCodec:
+    """How a sidecar is encoded: an image is a chunk, and one that is all NaN takes no room."""
+    _, ys, xs = layout.region(block)
+    return ShardCodec((1, ys.stop - ys.start, xs.stop - xs.start), "<f4", np.nan, _SIDECAR_LEVEL)
+
+
+def white_planes(layout: Layout) -> list[int]:
+    """The plane of each method's flux, in the order of the methods that have one."""
+    return [slot.plane for slot in layout.slots if slot.variable == "flux"]
+
+
+def _mean_over_channels(flux: Array) -> list[Array]:
+    """NaN-aware mean over the channels, and how many entered it; float32 (y, x) each."""
+    total = np.zeros(flux.shape[1:], np.float64)
+    number = np.zeros(flux.shape[1:], np.float32)
+    for channel in flux:
+        valid = np.isfinite(channel)
+        total += np.where(valid, channel, 0)
+        number += valid
+    average = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
+    return [average.astype(np.float32), np.where(number > 0, number, np.float32(np.nan))]
+
+
+def _check(made: BlockResult, layout: Layout, block: Shape) -> None:
+    expected = tuple(part.stop - part.start for part in layout.region(block))
+    n_planes = 1 + max(slot.plane for slot in layout.slots)
+    if made.planes.ndim != 4 or made.planes.shape[1:] != expected or len(made.planes) < n_planes:
+        raise InputError(
+            f"block {block}: planes of shape {made.planes.shape}, the plan says "
+            f"{(n_planes, *expected)}"
+        )
+    if made.white.ndim != 3 or made.white.shape[1:] != expected[1:]:
+        raise InputError(
+            f"block {block}: white images of shape {made.white.shape}, the plan says "
+            f"(exposure, {expected[1]}, {expected[2]})"
+        )
