@@ -1,0 +1,492 @@
+"""The exposure table: one row per exposure, what is known of it, whether it is used.
+
+It is a plain :class:`astropy.table.Table`, kept as ECSV, which people edit by
+hand: so what is read is checked row by row, and what is written is aligned.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Column, Table
+
+from musedask.errors import FileError, InputError
+from musedask.exposure_facts import ExposureFacts, group_pointings, read_facts
+
+_YES = ("true", "t", "yes", "y", "1")
+_NO = ("false", "f", "no", "n", "0")
+_KEY_LENGTH = {"path": None, "date_obs": 23}  # DATE-OBS counts down to milliseconds
+_LINE_ENDS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_UNKNOWN = ("", "-", "--", "?", "none", "null", "unknown", "n/a", "nan")
+
+
+@dataclass(frozen=True)
+class ExposureColumn:
+    """A column of the exposure table."""
+
+    name: str
+    """Name in the table."""
+    default: str | float | bool
+    """Value where the file has none; its type is the column's."""
+    unit: str
+    """Unit; empty for none."""
+    description: str
+    """What it is and where its value comes from; written into the file."""
+    is_path: bool = False
+    """Whether it holds a file name, relative to the folder of the table."""
+    is_positive: bool = False
+    """Whether only numbers above 0 (or nan) make sense."""
+
+
+_NAN = float("nan")
+COLUMNS = (
+    ExposureColumn("path", "", "", "cube, relative to the folder of this table", is_path=True),
+    ExposureColumn("date_obs", "", "", "start of the exposure, DATE-OBS; its key everywhere"),
+    ExposureColumn("mode", "", "", "ESO INS MODE"),
+    ExposureColumn("exptime", _NAN, "s", "EXPTIME", is_positive=True),
+    ExposureColumn("pointing", "", "", "field: exposures whose RA, DEC chain together"),
+    ExposureColumn("seeing", _NAN, "arcsec", "FWHM; see seeing_from", is_positive=True),
+    ExposureColumn(
+        "seeing_from",
+        "",
+        "",
+        "QC: median FWHM of the pipeline's sources; SGS: slow guiding, median; "
+        "IA: active optics, START and END of AMBI: the site's monitor",
+    ),
+    ExposureColumn(
+        "transparency",
+        _NAN,
+        "",
+        "1 / ESO DRS MUSE FLUX SCALE1 if the cube has it",
+        is_positive=True,
+    ),
+    ExposureColumn(
+        "sky",
+        _NAN,
+        "1e-20 erg / (s cm2 Angstrom)",
+        "median spaxel between 7000 and 7100 Angstrom, measured: what is left of the sky",
+    ),
+    ExposureColumn("airmass", _NAN, "", "mean of ESO TEL AIRM START and END", is_positive=True),
+    ExposureColumn("mask", "", "", "FITS mask of the exposure's pixels, or empty", is_path=True),
+    ExposureColumn("regions", "", "", "DS9 regions to mask, or empty", is_path=True),
+    ExposureColumn(
+        "weight", _NAN, "", "weight among the exposures; nan: not set", is_positive=True
+    ),
+    ExposureColumn("use", True, "", "whether the exposure goes into stacks: True or False"),
+    ExposureColumn("reason", "", "", "why it is not used, or a remark"),
+)
+"""The columns of an exposure table, in order; ``path`` alone is needed."""
+
+
+def make_exposure_table(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    measure: bool = True,
+    pointing_radius_arcsec: float = 20.0,
+) -> Table:
+    """Make the exposure table of some cubes from their headers and a look at their sky.
+
+    A file that cannot be read gets a row as well, with ``use`` False and the
+    reason; of several cubes with one DATE-OBS the first is used.
+
+    Parameters
+    ----------
+    paths
+        FITS files of reduced exposures.
+    measure
+        Whether to open each cube and measure its sky between 7000 and 7100
+        Angstrom (it reads about 70 MB of a full cube, and unpacks a packed
+        one). Otherwise nothing is read but headers.
+    pointing_radius_arcsec
+        Exposures whose header positions chain together within this are one
+        pointing, named after the target.
+
+    Returns
+    -------
+    Table
+        One row per file in the order given, file names absolute.
+
+    Raises
+    ------
+    InputError
+        If there are no paths.
+    FileError
+        If none of the files can be read.
+    """
+    files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not files:
+        raise InputError("no exposures: name at least one FITS cube")
+    facts = [read_facts(Path(file).absolute(), measure=measure) for file in files]
+    if not any(fact.is_good for fact in facts):
+        reasons = "; ".join(f"{fact.path}: {fact.reason}" for fact in facts[:3])
+        raise FileError(
+            f"none of the {len(facts)} files is an exposure that can be read: {reasons}"
+        )
+    table = Table({"path": [str(fact.path) for fact in facts]})
+    for spec in COLUMNS:
+        if hasattr(ExposureFacts, spec.name) and spec.name != "path":
+            table[spec.name] = [getattr(fact, spec.name) for fact in facts]
+    table["pointing"] = _pointing_names(facts, pointing_radius_arcsec)
+    use, reason = _used_once(facts)
+    table["use"], table["reason"] = use, reason
+    return check_exposure_table(table, must_exist=False)[[spec.name for spec in COLUMNS]]
+
+
+def _used_once(facts: Sequence[ExposureFacts]) -> tuple[list[bool], list[str]]:
+    """Use the first readable cube of each DATE-OBS; say why not the others."""
+    first: dict[str, ExposureFacts] = {}
+    use, reasons = [], []
+    for fact in facts:
+        winner = first.setdefault(fact.date_obs[:23], fact) if fact.is_good else fact
+        same = winner is not fact
+        use.append(fact.is_good and not same)
+        reasons.append(f"same DATE-OBS as {winner.path.name}" if same else fact.reason)
+    return use, reasons
+
+
+def _pointing_names(facts: Sequence[ExposureFacts], radius_arcsec: float) -> list[str]:
+    """Name each field after its commonest target; number fields that share a target."""
+    labels = group_pointings([f.ra_deg for f in facts], [f.dec_deg for f in facts], radius_arcsec)
+    targets = {
+        label: Counter(f.target for f, n in zip(facts, labels, strict=True) if n == label)
+        for label in sorted(set(labels) - {-1})
+    }
+    base = {label: (found.most_common(1)[0][0] or "field") for label, found in targets.items()}
+    shared = Counter(base.values())
+    names: dict[int, str] = {}
+    for label, name in base.items():
+        k = 1
+        unique = name if shared[name] == 1 and name != "field" else f"{name}-{k}"
+        while unique in names.values():
+            k += 1
+            unique = f"{name}-{k}"
+        names[label] = unique
+    return [names[n] if n >= 0 else f.target for f, n in zip(facts, labels, strict=True)]
+
+
+def read_exposure_table(path: str | os.PathLike[str], *, must_exist: bool = True) -> Table:
+    """Read an exposure table (ECSV) and check it.
+
+    Parameters
+    ----------
+    path
+        The ECSV file. File names in it are relative to its folder.
+    must_exist
+        Whether the files of the used rows have to be there.
+
+    Returns
+    -------
+    Table
+        All rows, also those that are not used; the columns of :data:`COLUMNS`
+        with their types and units, file names absolute, and any columns more
+        that the file has.
+
+    Raises
+    ------
+    FileError
+        If the table, or a file of a used row, cannot be read.
+    InputError
+        If the table or a value in it is not understood (the row is named), two
+        used rows are the same exposure, or no row is used.
+    """
+    name = Path(path)
+    try:
+        text = name.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise FileError(
+            f"{name}: the exposure table cannot be read ({getattr(err, 'strerror', None) or err}); "
+            "`musedask exposures FILE... -o exposures.ecsv` makes one"
+        ) from err
+    if not text.startswith("# %ECSV"):
+        raise InputError(
+            f"{name}: not an ECSV table (its first line is {text[:40].splitlines()[:1]}); "
+            "`musedask exposures FILE... -o exposures.ecsv` makes one"
+        )
+    try:
+        table = Table.read(_tidied(text, name), format="ascii.ecsv")
+    except InputError:
+        raise
+    except Exception as err:  # astropy raises what it likes on broken tables
+        raise InputError(f"{name}: this ECSV table is broken: {err}") from err
+    return check_exposure_table(
+        table, folder=name.absolute().parent, what=str(name), must_exist=must_exist
+    )
+
+
+def write_exposure_table(
+    table: Table, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write an exposure table as ECSV with aligned columns, in one step.
+
+    Files below the table's folder are written relative to it, so that the
+    folder can move; others with their absolute path.
+
+    Raises
+    ------
+    FileError
+        If the file is there already (it may hold edits) and not ``overwrite``,
+        or cannot be written.
+    InputError
+        If the table is not a good exposure table.
+    """
+    name = Path(path).absolute()
+    if name.suffix != ".ecsv":
+        raise InputError(f"{name}: an exposure table is known by its ending, name it *.ecsv")
+    if name.exists() and not overwrite:
+        raise FileError(
+            f"{name} is there already and may hold edits; choose another name, or overwrite it "
+            "on purpose (overwrite=True)"
+        )
+    result = check_exposure_table(table, what="the exposure table", must_exist=False)
+    paths = {spec.name for spec in COLUMNS if spec.is_path}
+    for key in result.colnames:
+        column = result[key]
+        if isinstance(column, Column) and column.dtype.kind == "U" and column.ndim == 1:
+            values = [_text_of(value) for value in np.ma.filled(column, "").tolist()]
+            if key in paths:
+                values = [_relative(value, name.parent) for value in values]
+            result.replace_column(key, _like(column, values))
+    buffer = io.StringIO()
+    result.write(buffer, format="ascii.ecsv")
+    temporary = name.with_name(f".{name.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_text(_aligned(buffer.getvalue()), encoding="utf-8")
+        os.replace(temporary, name)
+    except OSError as err:
+        temporary.unlink(missing_ok=True)
+        raise FileError(f"{name}: the exposure table cannot be written ({err.strerror})") from err
+
+
+def check_exposure_table(
+    table: Table,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    what: str = "the exposure table",
+    must_exist: bool = True,
+) -> Table:
+    """Bring a table into the form that :func:`read_exposure_table` gives.
+
+    Parameters
+    ----------
+    table
+        Any table with a column ``path``; it is not changed.
+    folder
+        Folder that relative file names start from; the current one by default.
+    what
+        What to call the table in errors.
+    must_exist
+        Whether the files of the used rows have to be there.
+
+    Raises
+    ------
+    FileError, InputError
+        As :func:`read_exposure_table` does.
+    """
+    if "path" not in table.colnames:
+        raise InputError(
+            f"{what}: no column 'path' (it has {', '.join(table.colnames) or 'none'}); it names "
+            "the cube of each exposure"
+        )
+    if len(table) == 0:
+        raise InputError(f"{what}: no rows; at least one exposure is needed")
+    result = Table(table, copy=True)  # of a QTable, columns instead of quantities
+    result.convert_bytestring_to_unicode()
+    base = Path(folder if folder is not None else Path.cwd()).absolute()
+    for spec in COLUMNS:
+        column = _converted(result, spec, what)
+        if spec.is_path:
+            column = Column([_absolute(value, base) for value in column], dtype=str)
+        column.name = spec.name
+        column.description = spec.description
+        column.unit = spec.unit or None
+        if spec.name in result.colnames:
+            result.replace_column(spec.name, column)
+        else:
+            result.add_column(column)
+    _check_rows(result, what, must_exist)
+    return result
+
+
+def _converted(table: Table, spec: ExposureColumn, what: str) -> Column:
+    """One column with its type, default filled in, in its unit."""
+    if spec.name not in table.colnames:
+        return Column(np.full(len(table), spec.default))
+    column = table[spec.name]
+    convert: Callable[[Any], str | float | bool]
+    if isinstance(spec.default, bool):
+        convert = _bool_of
+    else:
+        convert = _text_of if isinstance(spec.default, str) else _float_of
+    values = []
+    for i, value in enumerate(np.ma.asarray(getattr(column, "value", column)).tolist()):
+        try:
+            values.append(spec.default if value is None else convert(value))
+        except ValueError as err:
+            raise InputError(f"{_row(table, i, what)}: {spec.name} = {value!r} {err}") from None
+    result = Column(values, dtype=type(spec.default))
+    unit = getattr(column, "unit", None)
+    if spec.unit and unit is not None and unit != u.Unit(spec.unit):
+        try:
+            factor = u.Unit(unit).to(spec.unit)
+        except (u.UnitConversionError, ValueError, TypeError) as err:
+            raise InputError(
+                f"{what}: the unit of {spec.name} is {unit}, expected {spec.unit}"
+            ) from err
+        result = Column(np.asarray(result) * factor)
+    return result
+
+
+def _like(column: Column, values: Sequence[str]) -> Column:
+    """Other values under the name and the attributes of a column."""
+    return Column(
+        values,
+        name=column.name,
+        dtype=str,
+        unit=column.unit,
+        description=column.description,
+        meta=column.meta,
+    )
+
+
+def _text_of(value: Any) -> str:
+    """Text without blanks around it and line ends in it."""
+    return _LINE_ENDS.sub(" ", str(value)).strip()
+
+
+def _float_of(value: Any) -> float:
+    """A number, or NaN for the ways to say that it is not known."""
+    if isinstance(value, str) and value.strip().lower() in _UNKNOWN:
+        return _NAN
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError("is not a number; write nan if it is not known") from None
+
+
+def _bool_of(value: Any) -> bool:
+    """True or False, as people write them."""
+    word = str(value).strip().lower()
+    if word not in _YES + _NO:
+        raise ValueError("is neither True nor False; write one of them")
+    return word in _YES
+
+
+def _check_rows(table: Table, what: str, must_exist: bool) -> None:
+    """Raise for rows that contradict themselves or one another."""
+    used = np.flatnonzero(table["use"])
+    if used.size == 0:
+        reasons = sorted({str(reason) for reason in table["reason"] if reason})
+        raise InputError(
+            f"{what}: none of the {len(table)} rows is used"
+            + (f" ({'; '.join(reasons[:3])})" if reasons else "")
+            + "; set use to True for at least one"
+        )
+    for i in map(int, used):
+        if not table["path"][i]:
+            raise InputError(f"{_row(table, i, what)}: no path; name the cube or set use to False")
+        for spec in COLUMNS:
+            value = table[spec.name][i]
+            if spec.is_positive and (value <= 0 or np.isinf(value)):
+                raise InputError(
+                    f"{_row(table, i, what)}: {spec.name} = {value:g}, expected a number above 0; "
+                    "write nan if it is not known"
+                )
+            if spec.is_path and value and must_exist and not Path(value).is_file():
+                raise FileError(
+                    f"{_row(table, i, what)}: {spec.name} {value} is not there; correct it, or "
+                    "set use to False"
+                )
+    for key, advice in (("path", ""), ("date_obs", " (halves or reprocessings of one exposure)")):
+        first: dict[str, int] = {}
+        for i in map(int, used):
+            value = str(table[key][i])[: _KEY_LENGTH[key]]
+            if value and first.setdefault(value, i) != i:
+                raise InputError(
+                    f"{what}: rows {first[value] + 1} and {i + 1} are both used and have the same "
+                    f"{key} {value}{advice}; set use to False for one of them"
+                )
+
+
+def _row(table: Table, i: int, what: str) -> str:
+    """Name a row, counted from 1 and without comment lines, for an error."""
+    label = Path(str(table["path"][i])).name
+    return f"{what}, row {i + 1}" + (f" ({label})" if label else "")
+
+
+def _absolute(value: str, base: Path) -> str:
+    """An absolute file name without ``..``; empty stays empty."""
+    return os.path.normpath(base / Path(value).expanduser()) if value else ""
+
+
+def _relative(value: str, folder: Path) -> str:
+    """A file name relative to ``folder`` if it lies below."""
+    if not value or not Path(value).is_relative_to(folder):
+        return value
+    name = str(Path(value).relative_to(folder))
+    return f"./{name}" if name.startswith("#") else name  # a line must not become a comment
+
+
+def _tidied(text: str, name: Path) -> str:
+    """Bring hand-written values into the one form that the ECSV reader takes.
+
+    It takes True and False alone, and names no row where a value is wrong.
+    """
+    lines = text.splitlines()
+    head = [line for line in lines if line.startswith("#")]
+    body = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
+    if not body:
+        raise InputError(f"{name}: no line with the names of the columns")
+    found = [re.match(r"#\s*delimiter:\s*['\"]?(,| )", line) for line in head]
+    delimiter = next((match[1] for match in found if match), " ")
+    rows = [(n, _fields(line, delimiter)) for n, line in body]
+    names = rows[0][1]
+    numbers = {spec.name for spec in COLUMNS if isinstance(spec.default, float)}
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    for k, (n, fields) in enumerate(rows):
+        if len(fields) != len(names):
+            raise InputError(
+                f'{name}, line {n}: {len(fields)} values for {len(names)} columns; write "" for '
+                "an empty one and put text with blanks between double quotes"
+            )
+        row = dict(zip(names, fields, strict=True))
+        what = f"{name}, row {k} ({Path(row.get('path', '')).name})"
+        for key, value in row.items() if k else ():
+            try:
+                if key == "use":
+                    row[key] = str(_bool_of(value or "True"))
+                elif key in numbers:
+                    row[key] = str(_float_of(value))
+            except ValueError as err:
+                raise InputError(f"{what}: {key} = {value!r} {err}") from None
+        writer.writerow(row.values())
+    return "\n".join([*head, out.getvalue()])
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    """The values of a line, as astropy's ECSV reader splits it."""
+    reader = csv.reader([line.strip()], delimiter=delimiter, skipinitialspace=True)
+    return next(reader)
+
+
+def _aligned(text: str) -> str:
+    """Pad the columns of an ECSV text that is separated by blanks."""
+    lines = [line for line in text.split("\n") if line]
+    head = [line for line in lines if line.startswith("#")]
+    rows = [re.findall(r'"(?:[^"]|"")*"|\S+', line) for line in lines if not line.startswith("#")]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    body = [
+        " ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*head, *body, ""])
