@@ -12,7 +12,8 @@ import xarray as xr
 from astropy.io import fits
 
 from musedask.cube import name_of, sky_of, spectral_of
-from musedask.errors import FileError, InputError
+from musedask.errors import InputError
+from musedask.fits.axes import axes_of_file, axes_of_header
 from musedask.offsets import OffsetTable
 from musedask.placement import Placement, place
 from musedask.sky import ARCSEC_PER_DEG, SkyProjection
@@ -169,18 +170,8 @@ class CubeGrid:
         InputError
             If an axis is missing or of another kind.
         """
-        # Here, since the FITS room knows this one: reading asks for no grid.
-        from musedask.fits import spectral_from_header
-
-        sizes = [int(header.get(f"NAXIS{n}", 0)) for n in (1, 2, 3)]
-        if min(sizes) < 1:
-            raise InputError(f"{origin}: NAXIS1 to NAXIS3 = {sizes}, a grid needs three axes")
-        return cls(
-            SkyProjection.from_header(header, origin),
-            spectral_from_header(header, origin),
-            sizes[1],
-            sizes[0],
-        )
+        sky, spectral, (ny, nx) = axes_of_header(header, origin)
+        return cls(sky, spectral, ny, nx)
 
     @classmethod
     def from_file(cls, path: str | Path) -> CubeGrid:
@@ -190,18 +181,11 @@ class CubeGrid:
         ------
         FileError
             If the file cannot be read or has no cube.
+        InputError
+            If an axis of the cube is of another kind.
         """
-        try:
-            with fits.open(path, memmap=True) as hdus:
-                for hdu in hdus:
-                    if hdu.header.get("NAXIS", 0) == 3:
-                        header = hdu.header.copy()
-                        if "SPECSYS" not in header and "SPECSYS" in hdus[0].header:
-                            header["SPECSYS"] = hdus[0].header["SPECSYS"]
-                        return cls.from_header(header, str(path))
-        except OSError as err:
-            raise FileError(f"{path}: not a FITS file that can be read: {err}") from err
-        raise FileError(f"{path}: no extension with three axes; give a cube as the reference")
+        sky, spectral, (ny, nx) = axes_of_file(path)
+        return cls(sky, spectral, ny, nx)
 
     def padded(self, pixels: int) -> CubeGrid:
         """The same lattice with more (or fewer) pixels on all sides."""

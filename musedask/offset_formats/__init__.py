@@ -38,6 +38,8 @@ _WRITERS: dict[str, Callable[[OffsetTable, Exposures], bytes]] = {
     "cosmos": cosmos.dump,
     "mypython": mypython.dump,
 }
+OFFSET_FORMATS = tuple(_READERS)
+"""Names of the formats that can be read."""
 _HOLDS = {"offset_list": {"flux_scale"}, "cosmos": set[str](), "mypython": set[str]()}
 """What a format keeps of the values that change a stack, beside the offset itself."""
 

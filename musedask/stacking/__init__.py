@@ -1,1 +1,6 @@
-"""Exposure cubes to a deep cube."""
+"""Exposure cubes onto one grid, and their statistics."""
+
+from musedask.stacking.stack import StackOptions, stack, stack_with
+from musedask.stacking.statistics import Clipping, MpdafClipping
+
+__all__ = ["Clipping", "MpdafClipping", "StackOptions", "stack", "stack_with"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
@@ -90,7 +90,7 @@ def _tile(
         _make, "zji", *arguments, new_axes={"j": 1, "i": 1}, adjust_chunks={"z": 1},
         align_arrays=False, concatenate=True, dtype=object, meta=_OBJECTS,
         spec=spec, inside=tuple(inside), direct=tuple(direct),
-        name=f"stack-block-{tokenize(KERNEL_VERSION, spec, [a for a in arguments if a is not None])}",
+        name=f"stack-block-{tokenize(KERNEL_VERSION, spec, *arguments)}",
     )  # fmt: skip
     planes = da.blockwise(
         _planes_of, "pzyx", results, "zji", new_axes={"p": n_planes, "y": ny, "x": nx},
@@ -109,7 +109,7 @@ def _letter(n: int) -> Any:
 def _zero_counts(planes: da.Array, plan: BlockPlan) -> da.Array:
     counted = {s.plane for s in plan.slots if s.variable in ("n_exposures", "exposure_time")}
     fill = np.array([0.0 if p in counted else np.nan for p in range(planes.shape[0])], np.float32)
-    return da.nan_to_num(planes, nan=0.0) + fill[:, None, None, None]
+    return cast(da.Array, da.zeros_like(planes) + fill[:, None, None, None])
 
 
 def _aligned(data: Any, member: Member, plan: BlockPlan) -> da.Array:
@@ -127,7 +127,7 @@ def _aligned(data: Any, member: Member, plan: BlockPlan) -> da.Array:
     if after:
         pieces.append(da.full((after, *shape), np.nan, dtype=np.float32))
     joined = pieces[0] if len(pieces) == 1 else da.concatenate(pieces)
-    return joined.rechunk({0: plan.chunks[0], 1: -1, 2: -1})
+    return cast(da.Array, joined.rechunk({0: plan.chunks[0], 1: -1, 2: -1}))
 
 
 def _make(
@@ -174,24 +174,24 @@ def _lazy_levels(
     percent = options.mask.faintest_percent
     if not (options.subtract_background or percent):
         return None
-    nz = plan.shape[0]
     rows = []
     for cube, member in zip(cubes, members, strict=True):
-        masked = None
-        if member.mask is not None:
-            masked = member_mask(member.mask, member.header_sky, member.frame_shape, member.source)
         array = _aligned(cube["flux"].data, member, plan)
         rows.append(
-            array.map_blocks(
-                _levels_of, masked=masked, background=options.subtract_background,
+            da.map_blocks(
+                _levels_of, array, member=member, background=options.subtract_background,
                 percent=percent, drop_axis=(1, 2), new_axis=0, dtype=np.float32,
                 chunks=((2,), plan.chunks[0]), meta=np.empty((0, 0), np.float32),
             )
         )  # fmt: skip
-    return da.stack(rows).rechunk({0: -1, 1: -1})
+    return cast(da.Array, da.stack(rows).rechunk({0: -1, 1: -1}))
 
 
-def _levels_of(flux: Any, *, masked: Any, background: bool, percent: float) -> Any:
+def _levels_of(flux: Any, *, member: Member, background: bool, percent: float) -> Any:
+    """Background and floor of a run of channels; masks are read here, in the task."""
+    masked = None
+    if member.mask is not None:
+        masked = member_mask(member.mask, member.header_sky, member.frame_shape, member.source)
     out = np.zeros((2, len(flux)), np.float32)
     out[1] = -np.inf
     if background:

@@ -192,7 +192,7 @@ def tile_geometry(
     tile: tuple[int, int, int, int],
 ) -> TileGeometry:
     """Geometry of all exposures that touch a tile (y_lo, y_hi, x_lo, x_hi)."""
-    y_lo, y_hi, x_lo, x_hi = tile
+    y_lo, y_hi, x_lo, _ = tile
     parts = {
         e: part
         for e, found in enumerate(footprints)
@@ -281,4 +281,5 @@ def lanczos_table() -> np.ndarray[Any, np.dtype[np.float32]]:
     phase = np.linspace(0.0, 1.0, k.LANCZOS_PHASES + 1)[:, None]
     distance = np.arange(-2, 4)[None, :] - phase
     weights = np.sinc(distance) * np.sinc(distance / 3.0) * (np.abs(distance) < 3)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    normalised: Floats = weights / weights.sum(axis=1, keepdims=True)
+    return normalised.astype(np.float32)

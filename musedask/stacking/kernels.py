@@ -44,7 +44,7 @@ so that a pixel exactly half covered does not depend on rounding."""
 N_COLUMNS = 15
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _pointer(_context: Any, address: Any) -> Any:
     """Turn an integer address into a pointer that carray takes."""
 
@@ -54,7 +54,7 @@ def _pointer(_context: Any, address: Any) -> Any:
     return types.voidptr(types.int64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _swapped(_context: Any, word: Any) -> Any:
     """Reverse the bytes of a uint32."""
 
@@ -256,7 +256,8 @@ def _strip_bounds(row, drift, taps, y_lo, y_hi):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _drift_strip(
-    frames, row, drift, lanczos, background, floor, scale, y_lo, y_hi, strip_lo, scratch, out_f, out_v
+    frames, row, drift, lanczos, background, floor, scale, y_lo, y_hi, strip_lo, scratch,
+    out_f, out_v,
 ):  # fmt: skip
     """Resample rows [y_lo, y_hi) of the tile where the geometry is nearly a pure shift."""
     flux, variance, quality, mask = frames

@@ -1,4 +1,4 @@
-"""Cutting a stack into blocks, and saying what each block is made of; reads headers and masks only."""
+"""Cutting a stack into blocks, and what each block is made of; reads headers and masks only."""
 
 from __future__ import annotations
 

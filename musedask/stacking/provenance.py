@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def _median_wavelengths(first: Any, members: Sequence[Member], grid: CubeGrid) -
     # Channels with the same set of exposures share one median: there are few such sets.
     edges = np.flatnonzero(np.any(np.diff(there, axis=1), axis=0)) + 1
     bounds = [0, *(int(edge) for edge in edges), nz]
-    for a, b in zip(bounds[:-1], bounds[1:], strict=True):
+    for a, b in pairwise(bounds):
         inside = there[:, a]
         if inside.any():
             out[a:b] = np.median(first[inside]) + step * np.arange(a, b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
@@ -40,11 +40,11 @@ class StackOptions:
     """Weights of the means: ``exptime``, ``noise`` (the inverse of an exposure's typical
     variance), ``given`` (the exposure table's column), ``equal``, or numbers by DATE-OBS
     or name. A median takes none."""
-    clipping: Clipping = Clipping()
+    clipping: Clipping = field(default_factory=Clipping)
     """Rejection of ``clipped``."""
-    mpdaf_clipping: MpdafClipping = MpdafClipping()
+    mpdaf_clipping: MpdafClipping = field(default_factory=MpdafClipping)
     """Rejection of ``clipped_mpdaf``."""
-    mask: ExposureMask = ExposureMask()
+    mask: ExposureMask = field(default_factory=ExposureMask)
     """Masks for all exposures; an exposure's own files from the exposure table are added."""
     subtract_background: bool = False
     """Subtract each exposure's median over unmasked spaxels in each channel."""
@@ -121,6 +121,21 @@ def stack(
         tuple(methods), resampling, weights, clipping or Clipping(),
         mpdaf_clipping or MpdafClipping(), mask or ExposureMask(), subtract_background, flux_per,
     )  # fmt: skip
+    return stack_with(
+        cubes, offsets, grid, options, allow_missing=allow_missing, allow_failed=allow_failed
+    )
+
+
+def stack_with(
+    cubes: Sequence[xr.Dataset],
+    offsets: OffsetTable | None,
+    grid: CubeGrid | None,
+    options: StackOptions,
+    *,
+    allow_missing: bool = False,
+    allow_failed: bool = False,
+) -> Stack:
+    """Stack with options that are a value already; see :func:`stack`."""
     ordered = _in_order(cubes)
     units = _common_units(ordered)
     if grid is None:
@@ -164,8 +179,8 @@ def _in_order(cubes: Sequence[xr.Dataset]) -> list[xr.Dataset]:
         for n, date in enumerate(dates):
             if not date:
                 raise InputError(
-                    f"{name_of(cubes[n], f'cube {n}')} has no coordinate date_obs, by which exposures are told "
-                    "apart: add it with .assign_coords(date_obs=...)"
+                    f"{name_of(cubes[n], f'cube {n}')} has no coordinate date_obs, by which "
+                    "exposures are told apart: add it with .assign_coords(date_obs=...)"
                 )
             first = dates.index(date)
             if first != n:

@@ -211,10 +211,12 @@ def median_network(n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     while p < n:
         step = p
         while step >= 1:
-            for j in range(step % p, n - step, 2 * step):
-                for i in range(min(step, n - j - step)):
-                    if (i + j) // (2 * p) == (i + j + step) // (2 * p):
-                        pairs.append((i + j, i + j + step))
+            pairs += [
+                (i, i + step)
+                for start in range(step % p, n - step, 2 * step)
+                for i in range(start, min(start + step, n - step))
+                if i // (2 * p) == (i + step) // (2 * p)
+            ]
             step //= 2
         p *= 2
     middle = {n // 2 - 1, n // 2} if n % 2 == 0 else {n // 2, min(n // 2 + 1, n - 1)}
