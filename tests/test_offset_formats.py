@@ -355,6 +355,7 @@ def test_a_manual_entry_wins_and_the_last_one_of_a_file(tmp_path: Path) -> None:
 
 def test_a_plain_manual_line_after_a_call_wins(tmp_path: Path) -> None:
     (tmp_path / "manualoffsets.txt").write_text(
+        "offset_wcs_2d('DATACUBE_FINAL_B.fits', ra_offset_deg=1, dec_offset_deg=1)\n"
         "offset_wcs_2d('DATACUBE_FINAL_A.fits', ra_offset_deg=1, dec_offset_deg=1)\n"
         "DATACUBE_FINAL_A.fits 4.1666666666667e-4 -2.5e-4\n"
     )
