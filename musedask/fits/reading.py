@@ -251,7 +251,7 @@ def _lazy(source: FitsCube, which: Literal["flux", "variance"], name: str) -> da
     nz, ny, nx = source.flux.shape
     depths = [CHUNK_CHANNELS] * (nz // CHUNK_CHANNELS)
     depths += [nz % CHUNK_CHANNELS] if nz % CHUNK_CHANNELS else []
-    array: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
+    array: da.Array = da.map_blocks(
         partial(_read_block, source, which),  # in a partial: Dask takes a dataclass apart
         chunks=(tuple(depths), (ny,), (nx,)),
         dtype=np.float32,

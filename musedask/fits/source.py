@@ -22,6 +22,8 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 CHUNK_CHANNELS = 32
 """Depth of the chunks of a lazy cube: 13 MB for a frame of 320 x 320."""
+_SLAB_VOXELS = 1 << 18
+"""Voxels that are worked on at once: they and what is made of them fit a processor's cache."""
 _READER_VERSION = 1
 """Raise it when :meth:`FitsCube.read` gives other values for the same bytes."""
 
@@ -101,8 +103,11 @@ class FitsSource:
 
     def read(self, slices: Slices) -> np.ndarray[Any, np.dtype[Any]]:
         """Values of a part in native byte order: floats stay, scaled integers become float64."""
-        stored = np.asarray(self.open()[slices])
-        native = stored.astype(stored.dtype.newbyteorder("="))  # a copy: the map is let go of
+        return self.values(self.open()[slices])
+
+    def values(self, stored: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
+        """What stored numbers mean; a copy, so that a map can be let go of."""
+        native = np.array(stored, dtype=stored.dtype.newbyteorder("="))
         if not self.is_scaled:
             return native
         values: np.ndarray[Any, np.dtype[Any]] = native * np.float64(self.bscale) + self.bzero
@@ -183,19 +188,36 @@ class FitsCube:
         """
         if which not in ("flux", "variance"):
             raise InputError(f"which = {which!r}: a cube has flux and variance")
-        with np.errstate(over="ignore", under="ignore"):  # they end as missing, below
-            flux = self.flux.read(slices).astype(np.float32, copy=False)
-            variance = self.variance.read(slices).astype(np.float32, copy=False)
-        bad = ~np.isfinite(flux)
-        bad |= ~good_variance(variance)
-        if self.quality is not None:
-            bad |= self.quality.read(slices) != 0
-        values = flux if which == "flux" else variance
-        values[bad] = np.nan
+        sources = (self.flux, self.variance, self.quality)
+        maps = [None if source is None else source.open()[slices] for source in sources]
+        values = np.empty(maps[0].shape, np.float32)  # type: ignore[union-attr]
+        _, ny, nx = values.shape
+        depth = max(1, _SLAB_VOXELS // max(1, ny * nx))
+        for start in range(0, values.shape[0], depth):
+            part = slice(start, start + depth)
+            flux, variance, quality = (
+                None if source is None or stored is None else source.values(stored[part])
+                for source, stored in zip(sources, maps, strict=True)
+            )
+            self._combine(values[part], which, flux, variance, quality)
         return values
+
+    @staticmethod
+    def _combine(out: Floats32, which: str, flux: Any, variance: Any, quality: Any) -> None:
+        """Fill ``out`` with the flux or the variance of a few channels, NaN where it is missing."""
+        with np.errstate(over="ignore", under="ignore"):  # such values end as missing
+            flux = flux.astype(np.float32, copy=False)
+            variance = variance.astype(np.float32, copy=False)
+        good = good_variance(variance)
+        good &= np.isfinite(flux)
+        if quality is not None:
+            good &= quality == 0
+        out[...] = np.nan
+        np.copyto(out, flux if which == "flux" else variance, where=good)
 
 
 def good_variance(variance: Floats32) -> Bools:
     """Where a variance can be one: finite and positive."""
-    good: Bools = (variance > 0) & np.isfinite(variance)
+    good: Bools = variance > 0
+    good &= variance < np.inf
     return good
