@@ -300,7 +300,6 @@ def check_exposure_table(
     if len(table) == 0:
         raise InputError(f"{what}: no rows; at least one exposure is needed")
     result = Table(table, copy=True)  # of a QTable, columns instead of quantities
-    result.convert_bytestring_to_unicode()
     base = Path(folder if folder is not None else Path.cwd()).absolute()
     for spec in COLUMNS:
         column = _converted(result, spec, what)
@@ -329,8 +328,9 @@ def _converted(table: Table, spec: ExposureColumn, what: str) -> Column:
         convert = _text_of if isinstance(spec.default, str) else _float_of
     values = []
     for i, value in enumerate(np.ma.asarray(getattr(column, "value", column)).tolist()):
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         try:
-            values.append(spec.default if value is None else convert(value))
+            values.append(spec.default if text is None else convert(text))
         except ValueError as err:
             raise InputError(f"{_row(table, i, what)}: {spec.name} = {value!r} {err}") from None
     result = Column(values, dtype=type(spec.default))

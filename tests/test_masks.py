@@ -205,6 +205,8 @@ def test_the_faintest_are_counted_in_each_channel_among_what_is_there() -> None:
     assert got[1, 9, 6:].all()
     assert not got[2].any()
     assert not faintest(flux, 0.0).any()
+    ties = np.arange(11.0).reshape(1, 1, 11)
+    assert faintest(ties, 10.0).sum() == 1  # the percentile itself, 1.0, is not below
 
 
 def test_the_faintest_bias_an_empty_sky_as_documented() -> None:
