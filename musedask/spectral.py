@@ -16,6 +16,8 @@ NOMINAL_FIRST_ANGSTROM = 4749.9
 NOMINAL_SIZE = 3681
 STEP_ANGSTROM = 1.25
 RESIDUAL_WARNING_ANGSTROM = 0.3
+_TIE = 1e-6
+"""Channels that are half-way to within this are half-way: starts have few decimals."""
 _STEP_TOLERANCE = 1e-5
 """Relative; over 3801 channels it adds up to less than a twentieth of a channel."""
 
@@ -91,7 +93,9 @@ class SpectralAxis:
             If step, medium (air or vacuum) or frame (SPECSYS) differ.
         """
         self.check_like(other, name)
-        channel = round((other.first_angstrom - self.first_angstrom) / self.step_angstrom)
+        turns = (other.first_angstrom - self.first_angstrom) / self.step_angstrom
+        # Half-way goes to the lower channel from wherever one counts; round() would not do that.
+        channel = int(np.floor(turns + 0.5 - _TIE))
         residual = other.first_angstrom - (self.first_angstrom + channel * self.step_angstrom)
         return channel, residual
 
@@ -145,11 +149,13 @@ def common_axis(axes: Sequence[SpectralAxis], names: Sequence[str] = ()) -> Spec
     phase = np.angle(np.exp(2j * np.pi * turns).mean()) / (2 * np.pi)
     trial = replace(first, first_angstrom=first.first_angstrom + phase * step)
     found = [trial.locate(axis, label) for axis, label in zip(axes, labels, strict=True)]
-    starts = [channel for channel, _ in found]
+    middle = float(np.median([residual for _, residual in found]))
+    trial = replace(trial, first_angstrom=trial.first_angstrom + middle)
+    # Counted again: a start that was just below half a channel may now be above it.
+    starts = [trial.locate(axis)[0] for axis in axes]
     ends = [start + axis.size for start, axis in zip(starts, axes, strict=True)]
     if max(starts) >= min(ends):
         late, early = labels[int(np.argmax(starts))], labels[int(np.argmin(ends))]
         raise InputError(f"{late} and {early} share no wavelength: leave one of them out")
-    shift = float(np.median([residual for _, residual in found]))
-    base = trial.first_angstrom + shift + max(starts) * step
+    base = trial.first_angstrom + max(starts) * step
     return replace(first, first_angstrom=base, size=min(ends) - max(starts))

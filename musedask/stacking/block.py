@@ -116,8 +116,8 @@ def make_block(
                 np.array(spec.rules), planes[:, lo:hi], white, white_n, min(run, 1024),
             )  # fmt: skip
             slabs.release(lo, hi)
-    for plane in combined.empty_planes:
-        planes[plane] = np.nan
+    for plane, nothing in combined.untouched:
+        planes[plane] = nothing
     with np.errstate(invalid="ignore"):
         white /= white_n
     return BlockResult(planes, white)
@@ -146,7 +146,8 @@ class _GeometryCache:
         self._kept: OrderedDict[Any, TileGeometry] = OrderedDict()
 
     def get(self, spec: TileSpec) -> TileGeometry:
-        key = (spec.grid_sky, spec.tile, tuple((m.sky, m.footprint) for m in spec.members))
+        frames = tuple((m.sky, m.footprint, m.frame_shape) for m in spec.members)
+        key = (spec.grid_sky, spec.tile, frames)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

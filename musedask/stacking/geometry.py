@@ -76,7 +76,10 @@ def footprint(
     if box is None:
         return None
     (y_lo, y_hi), (x_lo, x_hi) = box
-    x, y = np.meshgrid(np.linspace(x_lo, x_hi - 1, 9), np.linspace(y_lo, y_hi - 1, 9))
+    # From edge to edge, so that a turn shows also where the grid is one pixel wide.
+    x, y = np.meshgrid(
+        np.linspace(x_lo - 0.5, x_hi - 0.5, 9), np.linspace(y_lo - 0.5, y_hi - 0.5, 9)
+    )
     frame_x, frame_y = to_frame(x, y)
     shift_x, shift_y = frame_x - x, frame_y - y
     mean_x, mean_y = float(np.mean(shift_x)), float(np.mean(shift_y))

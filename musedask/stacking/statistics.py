@@ -142,8 +142,9 @@ class Combination:
     network_ends: np.ndarray[Any, np.dtype[np.int64]]
     steps: np.ndarray[Any, np.dtype[np.int64]]
     step_ends: np.ndarray[Any, np.dtype[np.int64]]
-    empty_planes: tuple[int, ...]
-    """Planes of flux and variance for which the tile has no exposure at all."""
+    untouched: tuple[tuple[int, float], ...]
+    """Planes of those halves of which the tile has no exposure at all, and what fills
+    them: NaN for flux and variance, 0 for number and time."""
 
 
 def combination(slots: Sequence[Slot], ranks: Sequence[int]) -> Combination:
@@ -166,14 +167,15 @@ def combination(slots: Sequence[Slot], ranks: Sequence[int]) -> Combination:
         "_even": [i for i, rank in enumerate(ranks) if rank % 2 == 1],
     }
     by_half: dict[str, list[tuple[int, ...]]] = {}
-    empty: list[int] = []
+    untouched: list[tuple[int, float]] = []
     for name, at in planes.items():
         statistic, half = split_method(name)
         if chosen[half]:
             variables = ("flux", "variance", "n_exposures", "exposure_time")
             by_half.setdefault(half, []).append((_KINDS[statistic], *(at[v] for v in variables)))
         else:
-            empty += [at["flux"], at["variance"]]
+            untouched += [(at["flux"], np.nan), (at["variance"], np.nan)]
+            untouched += [(at["n_exposures"], 0.0), (at["exposure_time"], 0.0)]
     halves = list(by_half)
     width = max((len(chosen[half]) for half in halves), default=1)
     selections = np.zeros((len(halves), width), np.int64)
@@ -189,7 +191,7 @@ def combination(slots: Sequence[Slot], ranks: Sequence[int]) -> Combination:
         np.cumsum([0, *(len(net) for net in nets)]),
         np.concatenate([*steps, np.zeros((0, 5), np.int64)]),
         np.cumsum([0, *(len(step) for step in steps)]),
-        tuple(empty),
+        tuple(untouched),
     )
 
 
