@@ -17,6 +17,7 @@ from musedask.errors import MusedaskError
 from musedask.exposures import make_exposure_table, write_exposure_table
 from musedask.info import describe
 from musedask.masks import MASK_SENSES, ExposureMask
+from musedask.mypython_lists import read_mypython_lists
 from musedask.offset_formats import OFFSET_FORMATS
 from musedask.stacking import Clipping, StackOptions
 from musedask.stacking.geometry import RESAMPLINGS
@@ -26,7 +27,7 @@ EXISTING = click.Path(exists=False, dir_okay=False, path_type=Path)
 STOPPED = 130
 
 
-class _Range(click.ParamType):
+class _Range(click.ParamType[tuple[float, float]]):
     """A range of wavelengths: ``7000-7100``."""
 
     name = "LOW-HIGH"
@@ -49,7 +50,7 @@ class _Range(click.ParamType):
 @click.version_option(musedask.__version__, prog_name="musedask")
 @click.option("-v", "--verbose", count=True, help="Say what is being done; twice for more.")
 def cli(verbose: int) -> None:
-    """From VLT/MUSE exposure cubes to one deep mega-cube.
+    r"""From VLT/MUSE exposure cubes to one deep mega-cube.
 
     \b
     A first stack of three exposures whose headers are right:
@@ -63,14 +64,33 @@ def cli(verbose: int) -> None:
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, type=EXISTING)
+@click.argument("files", nargs=-1, type=EXISTING)
 @click.option("-o", "--output", type=EXISTING, default=Path("exposures.ecsv"), show_default=True,
               help="The table to write.")  # fmt: skip
+@click.option("--list", "cube_list", type=EXISTING, help="File of cubes, one a line (mypython's "
+              "cubeall.in), instead of FILES.")  # fmt: skip
+@click.option("--mask-list", type=EXISTING, help="Their masks, line by line (maskall.in).")
+@click.option("--region-list", type=EXISTING, help="Their regions, line by line (regionsall.in).")
 @click.option("--no-measure", is_flag=True, help="Headers only: do not measure the sky.")
 @click.option("--overwrite", is_flag=True, help="Replace the table.")
-def exposures(files: tuple[Path, ...], output: Path, no_measure: bool, overwrite: bool) -> None:
+def exposures(
+    files: tuple[Path, ...],
+    output: Path,
+    cube_list: Path | None,
+    mask_list: Path | None,
+    region_list: Path | None,
+    no_measure: bool,
+    overwrite: bool,
+) -> None:
     """Make the exposure table of some cubes, to edit and to give to stack."""
-    table = make_exposure_table(files, measure=not no_measure)
+    if (cube_list is None) == (not files):
+        raise click.UsageError("give either FILES or --list")
+    if cube_list is None:
+        if mask_list or region_list:
+            raise click.UsageError("--mask-list and --region-list go with --list")
+        table = make_exposure_table(files, measure=not no_measure)
+    else:
+        table = read_mypython_lists(cube_list, mask_list, region_list, measure=not no_measure)
     write_exposure_table(table, output, overwrite=overwrite)
     n_used = int(sum(table["use"]))
     click.echo(f"{output}: {len(table)} exposures, {n_used} of them used")
@@ -86,7 +106,7 @@ def exposures(files: tuple[Path, ...], output: Path, no_measure: bool, overwrite
     "--offsets-format", type=click.Choice(OFFSET_FORMATS), help="Where the content does not tell."
 )
 @click.option("--methods", default="median", show_default=True,
-              help=f"Statistics, with commas: {', '.join(METHODS)}; each also _odd or _even.")  # fmt: skip
+              help=f"With commas: {', '.join(METHODS)}; each also _odd or _even.")  # fmt: skip
 @click.option("--resampling", type=click.Choice(RESAMPLINGS), default="exact", show_default=True)
 @click.option("--weights", type=click.Choice(["exptime", "noise", "given", "equal"]),
               default="exptime", show_default=True, help="Weights of the means.")  # fmt: skip
@@ -110,7 +130,7 @@ def exposures(files: tuple[Path, ...], output: Path, no_measure: bool, overwrite
 )
 @click.option("--keep-notch", is_flag=True, help="Do not mask the gap of the AO laser.")
 @click.option("--faintest", type=click.FloatRange(0, 100, max_open=True), default=0.0,
-              help="Mask the faintest per cent of each slice; biases the sky, to reproduce old work.")  # fmt: skip
+              help="Mask the faintest per cent of each slice; biases the sky.")  # fmt: skip
 @click.option("--subtract-background", is_flag=True,
               help="Subtract each exposure's median in each channel.")  # fmt: skip
 @click.option("--flux-per", type=click.Choice(["auto", "spaxel", "native"]), default="auto",
@@ -118,14 +138,14 @@ def exposures(files: tuple[Path, ...], output: Path, no_measure: bool, overwrite
 @click.option("--allow-missing-offsets", is_flag=True, help="Exposures without an offset stay as "
               "they are; offsets without an exposure do not matter.")  # fmt: skip
 @click.option("--allow-failed-offsets", is_flag=True, help="Use offsets of grade F.")
-@click.option("--duplicates", type=click.Choice(["error", "first", "last", "keep"]), default="error",
-              show_default=True, help="Cubes of one DATE-OBS.")  # fmt: skip
+@click.option("--duplicates", type=click.Choice(["error", "first", "last", "keep"]),
+              default="error", show_default=True, help="Cubes of one DATE-OBS.")  # fmt: skip
 @click.option("--replace-grid", is_flag=True, help="Replace a mega-cube of another grid.")
 @click.option("--threads", type=click.IntRange(1), help="Threads in this process; all cores else.")
 @click.option("--scheduler", help="Address of a running Dask scheduler to use instead of threads.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written; do nothing.")
 def stack(**given: Any) -> None:
-    """Stack exposures into a mega-cube; goes on where it was stopped.
+    r"""Stack exposures into a mega-cube; goes on where it was stopped.
 
     \b
     musedask stack one.fits two.fits --offsets offsets.ecsv -o deep.zarr
@@ -171,7 +191,8 @@ def _computing(threads: int | None, scheduler: str | None) -> Any:
         from distributed import Client  # a second that only those who ask for it pay
 
         return Client(scheduler)
-    return dask.config.set(scheduler="threads", **({"num_workers": threads} if threads else {}))
+    chosen: dict[str, Any] = {"scheduler": "threads"}
+    return dask.config.set(chosen | ({"num_workers": threads} if threads else {}))
 
 
 @cli.command()

@@ -81,6 +81,7 @@ class CubeGrid:
         pad: int = PAD_PIX,
         pixel_arcsec: float | None = None,
         allow_missing: bool = False,
+        allow_failed: bool = False,
     ) -> CubeGrid:
         """The union of all footprints, on the pixel lattice of the first exposure.
 
@@ -104,6 +105,8 @@ class CubeGrid:
             Another pixel than that of the cubes; the grid is then north up.
         allow_missing
             Take an exposure without a row in ``offsets`` as it is.
+        allow_failed
+            Use offsets of grade F.
 
         Raises
         ------
@@ -112,7 +115,7 @@ class CubeGrid:
         MissingError
             If an exposure has no row in ``offsets``.
         """
-        placed = _placements(cubes, offsets, allow_missing)
+        placed = _placements(cubes, offsets, allow_missing, allow_failed)
         lattice = _lattice(cubes, pixel_arcsec)
         lows, highs = zip(*(_extent(lattice, p) for p in placed), strict=True)
         low = np.floor((np.min(lows, axis=0) + 0.5 - pad) / SNAP_PIX).astype(int) * SNAP_PIX
@@ -129,6 +132,7 @@ class CubeGrid:
         wavelengths: str | SpectralAxis = "common",
         pixel_arcsec: float | None = None,
         allow_missing: bool = False,
+        allow_failed: bool = False,
     ) -> CubeGrid:
         """The smallest rectangle around the pixels that all frames cover.
 
@@ -137,12 +141,12 @@ class CubeGrid:
         """
         union = cls.enclosing(
             cubes, offsets, wavelengths=wavelengths, pixel_arcsec=pixel_arcsec,
-            allow_missing=allow_missing,
+            allow_missing=allow_missing, allow_failed=allow_failed,
         )  # fmt: skip
         shared = np.ones((union.ny, union.nx), bool)
         y, x = np.mgrid[: union.ny, : union.nx]
         ra, dec = union.sky.to_sky(x, y)
-        for placement in _placements(cubes, offsets, allow_missing):
+        for placement in _placements(cubes, offsets, allow_missing, allow_failed):
             frame_x, frame_y = placement.sky.to_pixel(ra, dec)
             ny, nx = placement.shape
             with np.errstate(invalid="ignore"):
@@ -215,11 +219,17 @@ class CubeGrid:
 
 
 def _placements(
-    cubes: Sequence[xr.Dataset], offsets: OffsetTable | None, allow_missing: bool
+    cubes: Sequence[xr.Dataset],
+    offsets: OffsetTable | None,
+    allow_missing: bool,
+    allow_failed: bool,
 ) -> list[Placement]:
     if not len(cubes):
         raise InputError("no exposures: a grid needs at least one")
-    return [place(cube, offsets, allow_missing=allow_missing) for cube in cubes]
+    return [
+        place(cube, offsets, allow_missing=allow_missing, allow_failed=allow_failed)
+        for cube in cubes
+    ]
 
 
 def _axis(cubes: Sequence[xr.Dataset], wavelengths: str | SpectralAxis) -> SpectralAxis:

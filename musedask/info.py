@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from musedask.cube import sky_of, spectral_of
-from musedask.errors import FileError, MusedaskError
+from musedask.errors import FileError, MissingError, MusedaskError
 from musedask.exposures import read_exposure_table
 from musedask.fits import open_cube
 from musedask.grid import CubeGrid
@@ -61,8 +62,8 @@ def _table(path: Path) -> str:
         return _offsets(path)
     table = read_exposure_table(path)
     used = table[np.asarray(table["use"], bool)]
-    modes = ", ".join(f"{n} {mode or 'unknown'}" for mode, n in Counter(used["mode"]).items())
-    fields = ", ".join(f"{n} {name or 'unnamed'}" for name, n in Counter(used["pointing"]).items())
+    modes = _counted(used["mode"], "unknown")
+    fields = _counted(used["pointing"], "unnamed")
     return (
         f"Exposure table {path.name}: {len(used)} of {len(table)} exposures are used, "
         f"{float(np.nansum(used['exptime'])) / 3600:.2f} h\n"
@@ -72,19 +73,25 @@ def _table(path: Path) -> str:
 
 
 def _offsets(path: Path) -> str:
-    table = OffsetTable.read(path)
+    try:
+        table = OffsetTable.read(path)
+    except MissingError as err:  # formats without declinations or dates need the exposures
+        raise FileError(
+            f"{path}: {err}; musedask stack EXPOSURE... --offsets {path} --dry-run reads it with them"
+        ) from err
     size = [float(np.hypot(row.ra_offset_arcsec, row.dec_offset_arcsec)) for row in table]
-    grades = ", ".join(
-        f"{n} {grade or 'ungraded'}" for grade, n in Counter(r.grade for r in table).items()
-    )
-    methods = ", ".join(
-        f"{n} {name or 'unknown'}" for name, n in Counter(r.method for r in table).items()
-    )
+    grades = _counted([row.grade for row in table], "ungraded")
+    methods = _counted([row.method for row in table], "unknown")
     return (
         f"Offsets {path.name}: {len(size)} exposures, up to {np.nanmax(size):.3f} arcsec\n"
         f"  methods: {methods}\n"
         f"  grades: {grades}"
     )
+
+
+def _counted(values: Iterable[str], unnamed: str) -> str:
+    """``3 A, 1 C``."""
+    return ", ".join(f"{n} {value or unnamed}" for value, n in Counter(values).items())
 
 
 def _fits(path: Path) -> str:
@@ -105,8 +112,8 @@ def _fits(path: Path) -> str:
     ]
     lines = [
         f"Cube {path.name}: {cube.attrs.get('catg') or 'no PRO CATG'}, "
-        f"{cube['mode'].values or 'unknown mode'}, DATE-OBS {cube['date_obs'].values or 'unknown'}, "
-        f"{float(cube['exptime'].values):g} s",
+        f"{cube['mode'].values or 'unknown mode'}, "
+        f"DATE-OBS {cube['date_obs'].values or 'unknown'}, {float(cube['exptime'].values):g} s",
         f"  {spectral.size} channels of {spectral.first_angstrom:.2f} to "
         f"{spectral.last_angstrom:.2f} Angstrom ({spectral.medium}, {spectral.frame}), "
         f"{cube.sizes['y']} x {cube.sizes['x']} spaxels of "

@@ -7,16 +7,16 @@ does all come through here.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import dask.system
-import numpy as np
 import xarray as xr
 
-from musedask.blocks import Stack
+from musedask.blocks import BlockPlan, Stack
 from musedask.errors import FileError, InputError
 from musedask.exposures import read_exposure_table
 from musedask.fits import check_variance, direct_source, open_exposures
@@ -122,23 +122,21 @@ def estimate(planned: Stack) -> Estimate:
     """What a planned stack will read, write and need; computes nothing."""
     plan = planned.plan
     n_planes = len(plan.slots)
-    voxels = sum(
-        int(np.prod([part.stop - part.start for part in plan.region(block)])) for block in plan.keys
-    )
+    voxels = sum(_voxels(plan, block) for block in plan.keys)
     depth, ny, nx = (sizes[0] for sizes in plan.chunks)
     widest = max((len(members) for members in plan.touching.values()), default=0)
     block = 4 * ny * nx * ((max(slot.plane for slot in plan.slots) + 2) * depth + 2 * widest)
     scratch = SLAB_BYTES + GATHER_BYTES + block
-    pixels = sum(
-        int(np.prod([part.stop - part.start for part in plan.region(b)]))
-        * len(plan.touching[b[1:]])
-        for b in plan.keys
-    )
+    pixels = sum(_voxels(plan, block) * len(plan.touching[block[1:]]) for block in plan.keys)
     return Estimate(
         planned.exposures.sizes["exposure"], len(plan.keys), plan.shape, 8 * pixels,
         4 * n_planes * voxels, BASE_MEMORY + dask.system.CPU_COUNT * scratch,
         str(planned.attrs.get("grid", "")),
     )  # fmt: skip
+
+
+def _voxels(plan: BlockPlan, block: tuple[int, int, int]) -> int:
+    return math.prod(part.stop - part.start for part in plan.region(block))
 
 
 def run(
@@ -201,12 +199,12 @@ def _grid(job: StackJob, cubes: Sequence[xr.Dataset], offsets: OffsetTable | Non
     elif job.overlap:
         grid = CubeGrid.overlap(
             cubes, offsets, wavelengths=axis, pixel_arcsec=job.pixel_arcsec,
-            allow_missing=job.allow_missing,
+            allow_missing=job.allow_missing, allow_failed=job.allow_failed,
         )  # fmt: skip
     else:
         grid = CubeGrid.enclosing(
             cubes, offsets, wavelengths=axis, pad=job.pad, pixel_arcsec=job.pixel_arcsec,
-            allow_missing=job.allow_missing,
+            allow_missing=job.allow_missing, allow_failed=job.allow_failed,
         )  # fmt: skip
     return grid if job.between is None else grid.between(*job.between)
 

@@ -14,7 +14,7 @@ from musedask.cube import spectral_of
 from musedask.errors import MissingError
 from musedask.fits.provenance import shared_header
 from musedask.grid import CubeGrid
-from musedask.offsets import OffsetTable
+from musedask.offsets import ARCSEC_PER_DEG, OffsetTable, on_sky_arcsec
 from musedask.stacking.members import Member
 from musedask.stacking.statistics import split_method
 from musedask.stacking.weights import Weighing
@@ -60,7 +60,7 @@ def exposure_table(
     first = np.array(starts)
     wavelengths = _median_wavelengths(first, members, grid)
     typical = float(np.median(first))
-    rows = [_offset_row(member, offsets) for member in members]
+    rows = [_offset_row(cube, member, offsets) for cube, member in zip(cubes, members, strict=True)]
     weights = weighing.measured if weighing.measured is not None else np.array(
         [m.weight for m in members]
     )  # fmt: skip
@@ -94,13 +94,21 @@ def _median_wavelengths(first: Any, members: Sequence[Member], grid: CubeGrid) -
     return out
 
 
-def _offset_row(member: Member, offsets: OffsetTable | None) -> tuple[float, float, str]:
-    if offsets is None:
-        return 0.0, 0.0, "header"
+def _offset_row(
+    cube: xr.Dataset, member: Member, offsets: OffsetTable | None
+) -> tuple[float, float, str]:
+    """Total offset (arcsec on the sky) that the stack stands on, and how it was found."""
     try:
+        if offsets is None:
+            raise MissingError
         row = offsets.find(member.date_obs, member.name)
     except MissingError:
-        return 0.0, 0.0, "header"
+        carried = [
+            float(cube[key].values) if key in cube.coords else 0.0
+            for key in ("carried_ra_deg", "carried_dec_deg")
+        ]
+        ra = on_sky_arcsec(carried[0], member.sky.crval_deg[1])
+        return ra, carried[1] * ARCSEC_PER_DEG, "header"
     return row.ra_offset_arcsec, row.dec_offset_arcsec, row.method
 
 

@@ -139,7 +139,9 @@ def stack_with(
     ordered = _in_order(cubes)
     units = _common_units(ordered)
     if grid is None:
-        grid = CubeGrid.enclosing(ordered, offsets, allow_missing=allow_missing)
+        grid = CubeGrid.enclosing(
+            ordered, offsets, allow_missing=allow_missing, allow_failed=allow_failed
+        )
     found = members_of(
         ordered, offsets, grid, options, allow_missing=allow_missing, allow_failed=allow_failed
     )
