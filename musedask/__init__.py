@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from musedask.errors import FileError, InputError, MissingError, MusedaskError, MusedaskWarning
 from musedask.exposures import make_exposure_table, read_exposure_table, write_exposure_table
-from musedask.fits import open_cube, open_exposures
+from musedask.fits import export_fits, open_cube, open_exposures
 from musedask.grid import CubeGrid
 from musedask.masks import ExposureMask
 from musedask.megacube import open_megacube, write_megacube
@@ -29,6 +29,7 @@ __all__ = [
     "Offset",
     "OffsetTable",
     "StackOptions",
+    "export_fits",
     "make_exposure_table",
     "open_cube",
     "open_exposures",

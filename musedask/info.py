@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from musedask.cube import sky_of, spectral_of
-from musedask.errors import FileError, MissingError, MusedaskError
+from musedask.errors import FileError, MusedaskError
 from musedask.exposures import read_exposure_table
 from musedask.fits import open_cube
 from musedask.grid import CubeGrid
@@ -73,12 +73,7 @@ def _table(path: Path) -> str:
 
 
 def _offsets(path: Path) -> str:
-    try:
-        table = OffsetTable.read(path)
-    except MissingError as err:  # formats without declinations or dates need the exposures
-        raise FileError(
-            f"{path}: {err}; musedask stack EXPOSURE... --offsets {path} --dry-run reads it with them"
-        ) from err
+    table = OffsetTable.read(path)
     size = [float(np.hypot(row.ra_offset_arcsec, row.dec_offset_arcsec)) for row in table]
     grades = _counted([row.grade for row in table], "ungraded")
     methods = _counted([row.method for row in table], "unknown")
