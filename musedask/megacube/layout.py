@@ -103,8 +103,7 @@ class Layout:
 
     def codec(self, variable: str) -> ShardCodec:
         """How a variable's shards are encoded."""
-        dtype, fill, level = _ENCODINGS[variable]
-        return ShardCodec(self.inner, dtype, fill, level)
+        return codec_of(variable, self.inner)
 
     def shard(self, slot: Slot, block: Shape) -> Path:
         """File of an output's block."""
@@ -147,6 +146,12 @@ class Layout:
                     k, j, i = map(int, parts[1:4])
                     found[k, j, i] = Path(entry.path).read_bytes().hex()
         return found
+
+
+def codec_of(variable: str, inner: Shape) -> ShardCodec:
+    """How the shards of a variable of the schema are encoded."""
+    dtype, fill, level = _ENCODINGS[variable]
+    return ShardCodec(inner, dtype, fill, level)
 
 
 def check_stack(stack: Stack) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from musedask.errors import FileError, MissingError
+from musedask.megacube.direct import remember
 from musedask.megacube.layout import read_description
 
 _ORDER = ("flux", "variance", "n_exposures", "exposure_time")
@@ -71,12 +72,14 @@ def open_megacube(path: str | os.PathLike[str]) -> MegaCube:
 
 def open_group(path: Path, method: str) -> xr.Dataset:
     """One statistic of a store, lazily, in Dask chunks of one block."""
-    block = _described(path)["block"]
-    chunks = dict(zip(("wavelength", "y", "x"), block, strict=True))
+    held = _described(path)
+    chunks = dict(zip(("wavelength", "y", "x"), held["block"], strict=True))
     cube = xr.open_zarr(str(path), group=method, consolidated=True, chunks=chunks)
     cube = _labels_loaded(cube)
     ordered = {name: cube[name] for name in _ORDER if name in cube.data_vars}
-    return xr.Dataset(ordered, coords=cube.coords, attrs=cube.attrs)
+    cube = xr.Dataset(ordered, coords=cube.coords, attrs=cube.attrs)
+    remember(cube, path / method, held)
+    return cube
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,359 @@
+"""Cubes into FITS: streamed block by block, and under the final name only when whole."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from musedask.cube import check_cube
+from musedask.errors import FileError, InputError
+from musedask.fits.product import Extension, Shape, exposures_table, extensions, primary
+from musedask.megacube.direct import StoredArray, stored_array
+from musedask.progress import Progress, Ticker
+
+log = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Region = tuple[slice, slice, slice]
+
+_THREADS = 2
+"""Blocks in flight, each with its own buffer: the bound of the memory."""
+_NUMPY_BLOCK_BYTES = 16 << 20
+_BUFFER_BYTES = 1 << 20
+
+
+def export_fits(
+    cube: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a cube as a FITS file that mpdaf, QFitsView, DS9 and the ESO pipeline read.
+
+    Computes and writes a block at a time; memory is that of a few blocks. The
+    file appears under its name when it is whole.
+
+    ============  =========  ==========================================================
+    HDU           type       what
+    ============  =========  ==========================================================
+    PRIMARY       no data    provenance: NFILES, FILEi, OFFi (pixels, exposure minus
+                             reference), TYPEi (a or m); EXPTIME is the median over
+                             covered spaxels, TEXPTIME the sum of all exposures; RA, DEC
+                             of the grid's centre; what of the exposures' headers holds
+                             for all of them
+    DATA          float32    flux, NaN where missing
+    STAT          float32    its variance
+    EXPMAP        int16      number of exposures (int32 above 32767)
+    TEXPMAP       float32    exposure time, s
+    EXPOSURES     table      a row per exposure: name, DATE_OBS, time, offsets, scale, how
+                             they were found, wavelength of the first channel
+    ============  =========  ==========================================================
+
+    EXPMAP, TEXPMAP and EXPOSURES are there if the cube has what they hold.
+
+    Parameters
+    ----------
+    cube
+        Of the schema in :mod:`musedask.cube`, lazy or in memory: a stack, an
+        exposure, or a cut-out by ``isel``.
+    path
+        The file, ``.fits``.
+    overwrite
+        Replace a file that is there.
+    progress
+        Called with megabytes written, megabytes in all and seconds left.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the cube is not of the schema.
+    FileError
+        If the file exists and ``overwrite`` is false, the disk has no room
+        for it, or it cannot be written; nothing is left behind.
+    """
+    check_cube(cube)
+    final = Path(os.path.abspath(path))
+    _check_target(final, overwrite=overwrite)
+    images = extensions(cube)
+    head, tail = primary(cube, 0.0), exposures_table(cube)
+    size = len(head) + sum(image.size for image in images) + len(tail)
+    _check_room(final, size)
+    partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("xb", buffering=0) as file:
+            _write_file(file.fileno(), cube, images, (head, tail), progress)
+        if not overwrite and final.exists():
+            raise FileError(f"{final}: has appeared meanwhile; give another name or overwrite=True")
+        partial.replace(final)
+    except BaseException as err:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(err, OSError) and not isinstance(err, FileError):
+            raise FileError(
+                f"{final}: cannot be written ({err.strerror or err}); nothing is left of it; make "
+                "room or choose another folder, and export again"
+            ) from err
+        raise
+    log.info("%s: %.2f GB written", final, size / 1e9)
+    return final
+
+
+def _check_target(final: Path, *, overwrite: bool) -> None:
+    if final.suffix.lower() not in (".fits", ".fit"):
+        raise InputError(f"{final.name}: the name of a FITS file ends in .fits (not compressed)")
+    if not final.parent.is_dir():
+        raise FileError(f"{final.parent}: no such folder; make it first")
+    if final.is_dir():
+        raise FileError(f"{final}: is a folder; choose another name")
+    if final.exists() and not overwrite:
+        raise FileError(f"{final}: exists; give overwrite=True to replace it, or another name")
+
+
+def _check_room(final: Path, size: int) -> None:
+    free = shutil.disk_usage(final.parent).free
+    if free < size:
+        raise FileError(
+            f"{final}: takes {size / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB left; make "
+            "room, or export a cut-out (cube.isel)"
+        )
+
+
+@dataclass
+class _Stream:
+    """The file that is being written, and what is learned on the way."""
+
+    descriptor: int
+    """Of the file."""
+    starts: dict[str, int]
+    """Variable -> byte at which its data start."""
+    images: dict[str, Extension]
+    """Variable -> image."""
+    seconds: Array
+    """float32 (y, x): exposure time, summed over the channels that have any."""
+    channels: Array
+    """uint16 (y, x): how many these are."""
+    ticker: Ticker
+    """Counts megabytes."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held for the sums and the ticker."""
+    written: int = 0
+    """Bytes."""
+
+    def write(self, variable: str, region: Region, block: Array) -> None:
+        """Put a block into its place, in the byte order of FITS."""
+        image = self.images[variable]
+        for runs, offset in _runs(image, region, block):
+            _write_all(self.descriptor, runs, self.starts[variable] + offset)
+        with self.lock:
+            if variable == "exposure_time":
+                _, ys, xs = region
+                self.seconds[ys, xs] += block.sum(axis=0, dtype=np.float32)
+                self.channels[ys, xs] += (block > 0).sum(axis=0, dtype=np.uint16)
+            self.written += block.size * np.dtype(image.dtype).itemsize
+            self.ticker.step(self.written // 1_000_000 - self.ticker.done)
+
+    @property
+    def exptime(self) -> float | None:
+        """Median over the covered spaxels of the time, averaged over wavelength, s."""
+        covered = self.channels > 0
+        if not covered.any():
+            return None
+        return float(np.median(self.seconds[covered] / self.channels[covered]))
+
+
+def _write_file(
+    descriptor: int,
+    cube: xr.Dataset,
+    images: Sequence[Extension],
+    ends: tuple[bytes, bytes],
+    progress: Progress | None,
+) -> None:
+    """Fill a file: headers first, then the data in blocks, then PRIMARY again with EXPTIME."""
+    head, tail = ends
+    _write_all(descriptor, head, 0)
+    at, starts = len(head), {}
+    for image in images:
+        _write_all(descriptor, image.header, at)
+        starts[image.variable] = at + len(image.header)
+        at += image.size
+    # The padding between the images are the zeros of a file that was never written there.
+    os.ftruncate(descriptor, at + len(tail))
+    _write_all(descriptor, tail, at)
+    total = sum(image.data_size for image in images)
+    plane = images[0].shape[1:]
+    stream = _Stream(
+        descriptor,
+        starts,
+        {image.variable: image for image in images},
+        np.zeros(plane, np.float32),
+        np.zeros(plane, np.uint16),
+        Ticker(progress, total // 1_000_000),
+    )
+    stream.ticker.tell()
+    _stream_all(cube, stream)
+    again = primary(cube, stream.exptime)
+    if len(again) == len(head):
+        _write_all(descriptor, again, 0)
+    os.fsync(descriptor)
+
+
+def _stream_all(cube: xr.Dataset, stream: _Stream) -> None:
+    """Compute and write all blocks; variables that come out of one task go together."""
+    stored = {name: stored_array(cube, name) for name in stream.images}
+    arrays = {name: _lazy(cube[name].data) for name in stream.images if stored[name] is None}
+    groups = _related(arrays)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
+        for name, array in stored.items():
+            if array is not None:
+                _stream_stored(name, array, stream, pool)
+        for names in groups:
+            if len(names) == 1:
+                _stream_alone(names[0], arrays[names[0]], stream, pool)
+            else:
+                _stream_together({name: arrays[name] for name in names}, stream, pool)
+
+
+def _stream_stored(
+    name: str, array: StoredArray, stream: _Stream, pool: ThreadPoolExecutor
+) -> None:
+    """Copy an array of a store, a row of shards at a time."""
+
+    def move(k: int, j: int) -> None:
+        for region, values in array.bands(k, j):
+            stream.write(name, region, values)
+
+    _bounded(pool, move, np.ndindex(*array.n_rows))
+
+
+def _stream_alone(name: str, array: da.Array, stream: _Stream, pool: ThreadPoolExecutor) -> None:
+    """Read and write the blocks of one variable, some at a time."""
+
+    def move(block: tuple[int, ...], region: Region) -> None:
+        # In this thread: a pool of Dask's own would hold as many blocks again.
+        values = array.blocks[block].compute(scheduler="synchronous")
+        stream.write(name, region, values)
+
+    _bounded(pool, move, _blocks(array))
+
+
+def _stream_together(
+    arrays: dict[str, da.Array], stream: _Stream, pool: ThreadPoolExecutor
+) -> None:
+    """Compute the blocks of several variables in one pass; writing goes on beside it."""
+    first = next(iter(arrays.values()))
+    aligned = {name: array.rechunk(first.chunks) for name, array in arrays.items()}
+    waiting: list[Future[None]] = []
+    for block, region in _blocks(first):
+        made = dask.compute(*(array.blocks[block] for array in aligned.values()))
+        for future in waiting:
+            future.result()
+        waiting = [
+            pool.submit(stream.write, name, region, values)
+            for name, values in zip(aligned, made, strict=True)
+        ]
+        del made
+    for future in waiting:
+        future.result()
+
+
+def _bounded(
+    pool: ThreadPoolExecutor, work: Callable[..., None], items: Iterable[tuple[Any, ...]]
+) -> None:
+    """Do work on all items, with no more of them under way than there are threads."""
+    running: set[Future[None]] = set()
+    try:
+        for item in items:
+            if len(running) >= _THREADS:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+            running.add(pool.submit(work, *item))
+        for future in running:
+            future.result()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _lazy(values: Any) -> da.Array:
+    """The values as a Dask array; what is in memory is cut into runs of channels."""
+    if isinstance(values, da.Array):
+        return values
+    channel = values.itemsize * values.shape[1] * values.shape[2]
+    depth = max(1, _NUMPY_BLOCK_BYTES // channel)
+    array: da.Array = da.from_array(values, chunks=(depth, -1, -1), name=False)
+    return array
+
+
+def _related(arrays: dict[str, da.Array]) -> list[list[str]]:
+    """Names of the arrays, those together whose graphs have a layer in common."""
+    groups: list[tuple[list[str], set[str]]] = []
+    for name, array in arrays.items():
+        graph: Any = array.__dask_graph__()
+        layers = set(graph.layers)
+        names = [name]
+        apart = []
+        for group in groups:
+            if group[1] & layers:
+                names, layers = group[0] + names, layers | group[1]
+            else:
+                apart.append(group)
+        groups = [*apart, (names, layers)]
+    return [names for names, _ in groups]
+
+
+def _blocks(array: da.Array) -> Iterator[tuple[Shape, Region]]:
+    """Number and voxels of each block, in the order of the file."""
+    edges = [np.concatenate([[0], np.cumsum(sizes)]).astype(int) for sizes in array.chunks]
+    for block in np.ndindex(*array.numblocks):
+        z, y, x = (slice(int(e[n]), int(e[n + 1])) for e, n in zip(edges, block, strict=True))
+        yield (block[0], block[1], block[2]), (z, y, x)
+
+
+def _runs(image: Extension, region: Region, block: Array) -> Iterator[tuple[memoryview, int]]:
+    """Pieces of a block that are contiguous in the file, and their offsets in its data.
+
+    They share one small buffer, which stays in the processor's cache.
+    """
+    _, ny, nx = image.shape
+    zs, ys, xs = region
+    itemsize = np.dtype(image.dtype).itemsize
+    width = xs.stop - xs.start
+    rows = max(1, _BUFFER_BYTES // (width * itemsize))
+    for z in range(block.shape[0]):
+        for y in range(0, block.shape[1], rows):
+            part = np.ascontiguousarray(block[z, y : y + rows], dtype=image.dtype)
+            start = ((zs.start + z) * ny + ys.start + y) * nx + xs.start
+            if width == nx:
+                yield part.data.cast("B"), start * itemsize
+            else:
+                for n, row in enumerate(part):
+                    yield row.data.cast("B"), (start + n * nx) * itemsize
+
+
+def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view = view[written:]
+        offset += written
