@@ -295,7 +295,7 @@ def test_broken_cards_of_an_exposure_do_not_break_the_product(tmp_path):
         "BAD KEY = 1",
         "NOVALUE =",
         "QUOTE   = 'not closed",
-        "HIERARCH ESO INS LONG NAME OF SOMETHING = 'a value that goes on' / and a comment too",
+        "HIERARCH ESO INS LONG NAME OF SOMETHING = 'a value that goes on' / more",
         "LONG    = 'a text that is longer than one card may hold: it goes on &'",
         "CONTINUE  'to the next one'",
         "EXPO    = 1.E-5",
