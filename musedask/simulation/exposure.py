@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -198,14 +199,18 @@ class Footprint:
         nx = int(np.ceil(width * cos + height * sin - 1e-6)) + border
         return ny, nx
 
-    @property
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the value, not what was worked out from it."""
+        return {"spec": self.spec, "field": self.field}
+
+    @cached_property
     def projection(self) -> SkyProjection:
         """What the header says."""
         ny, nx = self.shape
         x, y = (nx - 1) / 2 + self.spec.phase[0], (ny - 1) / 2 + self.spec.phase[1]
         return SkyProjection.north_up(*self.spec.pointing_deg, self.spec.pixel_arcsec, x, y)
 
-    @property
+    @cached_property
     def true_projection(self) -> SkyProjection:
         """Where the spaxels really are."""
         spec = self.spec

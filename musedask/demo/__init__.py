@@ -1,0 +1,7 @@
+"""The demo: a real sky observed again, to be stacked and compared with what is known of it."""
+
+from musedask.demo.comparison import compare_with_truth
+from musedask.demo.exposures import demo_exposures, demo_specs
+from musedask.demo.pictures import white_light_pngs
+
+__all__ = ["compare_with_truth", "demo_exposures", "demo_specs", "white_light_pngs"]
