@@ -27,6 +27,7 @@ EXACT_DRIFT = 1e-3
 weights to better than 5e-4 (they differ at second order in the overlap's corners)."""
 STREAM_DRIFT = 1e-2
 """Up to this, whole rows are streamed with weights that change along them."""
+_REACH_PIX = 0.99
 
 
 @dataclass(frozen=True)
@@ -244,15 +245,17 @@ def _joined(pieces: list[Any], dtype: Any, empty: tuple[int, ...], axis: int = 0
 
 
 def _pixel_map(to_frame: ToFrame, part: tuple[int, int, int, int], shape: tuple[int, int]) -> Any:
-    """Frame coordinates of the part's pixels, float32 (2, pixels); NaN off the frame."""
+    """Frame coordinates of the part's pixels, float32 (2, pixels); NaN a pixel off the frame."""
     a, b, c, d = part
     y, x = np.mgrid[a:b, c:d]
     frame_x, frame_y = to_frame(x.ravel(), y.ravel())
+    # Less than a pixel off: whether enough of the weight is on the frame shows in the kernel,
+    # as where rows are streamed; its taps then end within the frame's border.
     off = (
-        (frame_x < -0.5)
-        | (frame_x > shape[1] - 0.5)
-        | (frame_y < -0.5)
-        | (frame_y > shape[0] - 0.5)
+        (frame_x < -_REACH_PIX)
+        | (frame_x > shape[1] - 1 + _REACH_PIX)
+        | (frame_y < -_REACH_PIX)
+        | (frame_y > shape[0] - 1 + _REACH_PIX)
     )
     out = np.array([frame_x, frame_y], dtype=np.float32)
     out[:, off | ~np.isfinite(frame_x)] = np.nan
