@@ -235,7 +235,7 @@ def demo(folder: Path, threads: int | None) -> None:
     from musedask import demo as demonstration  # simulation and plots only if asked for
 
     with _computing(threads, None), console.progress_bar("demo") as bar:
-        report = demonstration.run(folder, bar)
+        report = demonstration.run(folder, bar, console.say)
     click.echo(report)
 
 

@@ -30,6 +30,11 @@ def set_up_log(verbosity: int) -> None:
     warnings.showwarning = _show_warning
 
 
+def say(text: str) -> None:
+    """Tell what is being done."""
+    errors.print(text, markup=False)
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],

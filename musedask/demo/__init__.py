@@ -3,5 +3,13 @@
 from musedask.demo.comparison import compare_with_truth
 from musedask.demo.exposures import demo_exposures, demo_specs
 from musedask.demo.pictures import white_light_pngs
+from musedask.demo.run import DemoReport, run
 
-__all__ = ["compare_with_truth", "demo_exposures", "demo_specs", "white_light_pngs"]
+__all__ = [
+    "DemoReport",
+    "compare_with_truth",
+    "demo_exposures",
+    "demo_specs",
+    "run",
+    "white_light_pngs",
+]
