@@ -174,9 +174,12 @@ class TestSky:
         got = sky_of(open_cube(path)).to_sky(x, y)
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-11)
 
-    def test_cd_wins_over_cdelt_beside_it(self, tmp_path):
+    @pytest.mark.parametrize(
+        "beside", [{"CDELT1": 1.0, "CDELT2": 1.0}, {"PC1_1": 0.6, "PC1_2": 0.8}, {"CROTA2": 20.0}]
+    )
+    def test_cd_wins_over_what_stands_beside_it(self, tmp_path, beside):
         plain = open_cube(write_cube(tmp_path / "a.fits"))
-        mixed = open_cube(write_cube(tmp_path / "b.fits", wcs={"CDELT1": 1.0, "CDELT2": 1.0}))
+        mixed = open_cube(write_cube(tmp_path / "b.fits", wcs=beside))
         assert sky_of(mixed) == sky_of(plain)
 
     @pytest.mark.parametrize(
@@ -281,8 +284,10 @@ class TestCarried:
         second = {key.replace("1 D", "2 D").replace("SCALE1", "SCALE2"): value
                   for key, value in OFFSET.items()}  # fmt: skip
         second["HIERARCH ESO DRS MUSE OFFSET2 DRA"] = 7e-4
+        second["HIERARCH ESO DRS MUSE FLUX SCALE2"] = 0.9
         first = OFFSET | {"HIERARCH ESO DRS MUSE OFFSET1 DATE-OBS": "2014-12-08T02:18:00.000"}
         cube = open_cube(write_cube(tmp_path / "a.fits", primary=first | second))
         assert float(cube.carried_ra_deg) == 7e-4
+        assert float(cube.carried_flux_scale) == 0.9
         cube = open_cube(write_cube(tmp_path / "b.fits", primary=first))
         assert "carried_ra_deg" not in cube.coords

@@ -212,6 +212,14 @@ class TestDirectSource:
         changed.encoding["fits"] = original
         assert direct_source(changed) is None
 
+    def test_the_same_array_under_other_dimensions_is_not_the_same(self, tmp_path):
+        flux, variance = arrays((40, 5, 5))  # square: the shape does not tell
+        cube = open_cube(write_cube(tmp_path / "a.fits", data=flux, stat=variance))
+        turned = cube.assign(flux=(("wavelength", "x", "y"), cube.flux.data))
+        turned.encoding["fits"] = cube.encoding["fits"]
+        assert turned.flux.data.name == cube.flux.data.name
+        assert direct_source(turned) is None
+
     def test_the_encoding_of_another_cube_is_not_trusted(self, cube, tmp_path):
         other = open_cube(write_cube(tmp_path / "b.fits"))
         cube.encoding["fits"] = other.encoding["fits"]

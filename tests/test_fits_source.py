@@ -161,6 +161,14 @@ class TestNames:
         assert after.variance.identity != after.flux.identity
         assert after.flux_name != before.flux_name
 
+    @pytest.mark.parametrize("key", ["flux", "variance", "quality"])
+    def test_the_names_depend_on_each_array(self, tmp_path, key):
+        source = source_of(write_cube(tmp_path / "a.fits", dq=np.zeros(SHAPE, np.int32)))
+        part = getattr(source, key)
+        other = replace(source, **{key: replace(part, offset=part.offset + 2880)})
+        assert other.flux_name != source.flux_name
+        assert other.variance_name != source.variance_name
+
     def test_it_pickles_small(self, tmp_path):
         source = source_of(write_cube(tmp_path / "a.fits"))
         assert pickle.loads(pickle.dumps(source)) == source

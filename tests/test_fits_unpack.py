@@ -24,8 +24,8 @@ def cache(tmp_path, monkeypatch):
     return folder
 
 
-def gzipped(path, target):
-    with open(path, "rb") as plain, gzip.open(target, "wb") as packed:
+def gzipped(path, target, level=6):
+    with open(path, "rb") as plain, gzip.open(target, "wb", compresslevel=level) as packed:
         shutil.copyfileobj(plain, packed)
     return target
 
@@ -77,12 +77,14 @@ def test_unpacking_again_after_the_cache_was_emptied_changes_nothing(tmp_path, c
     assert after.flux_name == before.flux_name
 
 
-def test_a_changed_file_is_unpacked_anew(tmp_path, cache):
-    path = gzipped(write_cube(tmp_path / "a.fits"), tmp_path / "a.fits.gz")
+def test_a_changed_file_of_the_same_size_is_unpacked_anew(tmp_path, cache):
+    path = gzipped(write_cube(tmp_path / "a.fits"), tmp_path / "a.fits.gz", level=0)
+    size = path.stat().st_size
     open_cube(path)
     flux, _ = arrays(seed=5)
-    gzipped(write_cube(tmp_path / "a.fits", data=flux), path)
+    gzipped(write_cube(tmp_path / "a.fits", data=flux), path, level=0)
     os.utime(path, ns=(5, 5))
+    assert path.stat().st_size == size
     np.testing.assert_array_equal(open_cube(path).flux.values, flux)
     assert len(copies(cache)) == 2
 
@@ -119,6 +121,16 @@ def test_rice_gives_what_astropy_gives(tmp_path, cache):
         want = hdus["DATA"].data
     assert not np.array_equal(want, flux, equal_nan=True)  # lossy
     np.testing.assert_array_equal(open_cube(packed).flux.values, want)
+
+
+def test_checksums_of_the_packed_image_are_not_kept(tmp_path, cache):
+    path = write_cube(tmp_path / "a.fits", data=arrays((40, 5, 64))[0], stat=arrays((40, 5, 64))[1])
+    with fits.open(path) as hdus:
+        hdus.writeto(tmp_path / "b.fits", checksum=True)
+    open_cube(fpacked(tmp_path / "b.fits", tmp_path / "b.fits.fz", "RICE_1"))  # lossy
+    with fits.open(copies(cache)[0], checksum=True) as hdus:  # a wrong one is a warning
+        assert "CHECKSUM" not in hdus["DATA"].header
+        hdus.verify("exception")
 
 
 def test_fpack_is_known_by_its_content(tmp_path, cache):
