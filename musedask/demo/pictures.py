@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Floats32 = np.ndarray[Any, np.dtype[np.float32]]
 
+_EMPTY = "0.82"
 FLUX_LABEL = r"mean flux  [$10^{-20}$ erg s$^{-1}$ cm$^{-2}$ $\mathrm{\AA}^{-1}$ spaxel$^{-1}$]"
 
 
@@ -96,19 +97,18 @@ def _draw(
 
     counts = title.startswith("Exposures")
     if counts:
-        colours = colormaps["viridis"].copy()
+        colours = colormaps["viridis"]
         top = int(np.ceil(np.nanmax(image)))
         norm: Any = BoundaryNorm(np.arange(-0.5, top + 1), colours.N)
     else:
-        colours = colormaps["inferno"].copy()
+        colours = colormaps["inferno"].with_extremes(bad=_EMPTY)
         norm = AsinhNorm(linear_width=scale[1] / 12, vmin=scale[0], vmax=scale[1])
-    colours.set_bad("0.82")
     west, east, south, north = _limits(image, projection, centre_deg)
     drawn = axes.imshow(
         np.ma.masked_invalid(image), origin="lower", extent=(west, east, south, north),
         cmap=colours, norm=norm, interpolation="nearest",
     )  # fmt: skip
-    axes.set_facecolor("0.82")
+    axes.set_facecolor(_EMPTY)
     axes.set(xlabel="east  [arcsec]", ylabel="north  [arcsec]", title=title)
     ticks = np.arange(top + 1) if counts else _round_ticks(scale[1])
     bar = figure.colorbar(drawn, ax=axes, shrink=0.92, pad=0.02, ticks=ticks)

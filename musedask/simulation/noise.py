@@ -98,9 +98,8 @@ def moving_average_weight(correlation: float) -> float:
     """
     if not 0 <= correlation < 0.5:
         raise InputError(f"lag-1 correlation of {correlation}: it has to be in [0, 0.5)")
-    if correlation == 0:
-        return 0.0
-    return float((1.0 - np.sqrt(1.0 - 4.0 * correlation**2)) / (2.0 * correlation))
+    # The smaller root, in the form that keeps its digits where r is small.
+    return float(2.0 * correlation / (1.0 + np.sqrt(1.0 - 4.0 * correlation**2)))
 
 
 class NoiseField(Protocol):

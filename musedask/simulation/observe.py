@@ -142,7 +142,10 @@ def observe(
         extension_header(footprint, "STAT", target),
     )
     size = (spec.n_channels, *footprint.shape)
-    observation = Observation(Path(path), footprint, make.hits, make.lost)
+    # A hole has nothing in it, so nothing of it is told.
+    hits = make.hits if content == "full" else make.hits[:0]
+    lost = make.lost if content != "holes" else make.lost[:0]
+    observation = Observation(Path(path), footprint, hits, lost)
     with CubeFile(path, headers, size, overwrite=overwrite) as file:
         if content != "holes":
             field = make.noise_field(pool)
@@ -154,7 +157,7 @@ def observe(
                     file.write_flux(first, make.exposed(first, true, variance, field))
                 variance += make.blank(first, last)
                 file.write_variance(first, variance)
-    log.info("%s: %d x %d x %d voxels, %d struck", path, *size, make.hits.size)
+    log.info("%s: %d x %d x %d voxels, %d struck", path, *size, hits.size)
     return observation
 
 
@@ -178,10 +181,8 @@ class _Exposure:
     def __init__(self, sky: Sky, footprint: Footprint, noise: NoiseModel, seed: int) -> None:
         spec = footprint.spec
         self._footprint, self._spec, self._seed = footprint, spec, seed
+        self._sky = sky
         waves = spec.spectral.wavelengths
-        self._spectra = sky.spectra(waves)
-        self._maps = sky.maps(spec.psf, footprint.true_projection, footprint.shape)
-        self._maps /= np.float32(spec.flux_scale)
         self._sky_variance, self._per_flux = noise.at(waves, spec.exptime_s, spec.barycentric_ratio)
         u, v = footprint.field_coordinates()
         inside = footprint.inside()
@@ -197,6 +198,16 @@ class _Exposure:
         self._blanks = np.where(valid, np.float32(0), np.float32(np.nan))
         self._band = footprint.band_of(waves)
         self._notch = footprint.in_notch(waves)
+
+    @cached_property
+    def _spectra(self) -> Floats:
+        return self._sky.spectra(self._spec.spectral.wavelengths)
+
+    @cached_property
+    def _maps(self) -> Floats32:
+        shape, projection = self._footprint.shape, self._footprint.true_projection
+        scale = np.float32(self._spec.flux_scale)
+        return np.asarray(self._sky.maps(self._spec.psf, projection, shape) / scale, np.float32)
 
     def noise_field(self, pool: NoisePool | None) -> NoiseField | None:
         """Start the exposure's noise."""
