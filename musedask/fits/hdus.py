@@ -82,12 +82,12 @@ class Hdu:
             return value.strip()
         return None if isinstance(value, fits.card.Undefined) else value
 
-    @property
+    @cached_property
     def name(self) -> str:
         """EXTNAME in capitals; empty if there is none."""
         return str(self.get("EXTNAME") or "").upper()
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the data in numpy's order; empty if there are none."""
         return tuple(self._integer(f"NAXIS{i}") for i in range(self._integer("NAXIS"), 0, -1))
@@ -97,7 +97,7 @@ class Hdu:
         """Type of the data as they stand in the file, as numpy writes it: ``>f4``..."""
         return _BITPIX[self._integer("BITPIX")]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Length of the data without what fills their last block."""
         if not self.shape:

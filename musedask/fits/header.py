@@ -100,25 +100,8 @@ def find_hdus(file: FitsFile) -> CubeHdus:
         )
     if flux is None:
         raise FileError(f"{file.label}: has no cube: {_contents(file)}; give an exposure cube")
-    variance = _named(cubes, "STAT", "VAR", "VARIANCE")
     alike = [hdu for hdu in unnamed if hdu is not flux and hdu.shape == flux.shape]
-    if variance is not None and alike and flux.name != "DATA" and flux is not primary:
-        raise FileError(
-            f"{file.label}: {1 + len(alike)} HDUs without a name could be the flux; set "
-            "EXTNAME = 'DATA' in the right one"
-        )
-    if variance is None:
-        if len(alike) > 1:
-            raise FileError(
-                f"{file.label}: {len(alike)} HDUs without a name could be the variance; set "
-                "EXTNAME = 'STAT' in the right one"
-            )
-        variance = alike[0] if alike and flux.name != "DATA" else None
-    if variance is None:
-        raise FileError(
-            f"{file.label}: has no STAT, the variance of each voxel ({_contents(file)}); use the "
-            "cube with STAT that the pipeline wrote, or add a variance cube with EXTNAME = 'STAT'"
-        )
+    variance = _variance(file, flux, _named(cubes, "STAT", "VAR", "VARIANCE"), alike)
     quality = _named(cubes, "DQ")
     for hdu in (variance, quality):
         if hdu is not None and hdu.shape != flux.shape:
@@ -129,6 +112,28 @@ def find_hdus(file: FitsFile) -> CubeHdus:
     if 0 in flux.shape:
         raise FileError(f"{file.label}: the cube is empty, its shape is {flux.shape}")
     return CubeHdus(primary, flux, variance, quality)
+
+
+def _variance(file: FitsFile, flux: Hdu, named: Hdu | None, alike: Sequence[Hdu]) -> Hdu:
+    """The variance: by name, else the only HDU without a name that is like the flux."""
+    if named is not None:
+        if alike and flux.name != "DATA" and flux is not file.hdus[0]:
+            raise FileError(
+                f"{file.label}: {1 + len(alike)} HDUs without a name could be the flux; set "
+                "EXTNAME = 'DATA' in the right one"
+            )
+        return named
+    if len(alike) > 1:
+        raise FileError(
+            f"{file.label}: {len(alike)} HDUs without a name could be the variance; set "
+            "EXTNAME = 'STAT' in the right one"
+        )
+    if not alike or flux.name == "DATA":
+        raise FileError(
+            f"{file.label}: has no STAT, the variance of each voxel ({_contents(file)}); use the "
+            "cube with STAT that the pipeline wrote, or add a variance cube with EXTNAME = 'STAT'"
+        )
+    return alike[0]
 
 
 def _named(cubes: Sequence[Hdu], *names: str) -> Hdu | None:
