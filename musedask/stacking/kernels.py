@@ -695,6 +695,26 @@ def _sorted_middle(values, n):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _centre_and_sigma(values, n, mad, copy):
+    """Median of the first n values, and 1.4826 MAD or the standard deviation (over n)."""
+    for i in range(n):
+        copy[i] = values[i]
+    centre = _sorted_middle(copy, n)
+    if mad:
+        for i in range(n):
+            copy[i] = abs(values[i] - centre)
+        return centre, 1.4826 * _sorted_middle(copy, n)
+    mean = 0.0
+    for i in range(n):
+        mean += values[i]
+    mean /= n
+    square = 0.0
+    for i in range(n):
+        square += (values[i] - mean) ** 2
+    return centre, np.sqrt(square / n)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _clip_as_mpdaf(values, variances, times, n, rules, copy):
     """One voxel by the rules of ``mpdaf.obj.CubeList.combine``; float64 throughout.
 
@@ -702,23 +722,9 @@ def _clip_as_mpdaf(values, variances, times, n, rules, copy):
     1 stat_mean, 2 stat_one). Returns flux, variance, number kept.
     """
     nmax, low, high, nstop = np.int64(rules[0]), rules[1], rules[2], np.int64(rules[3])
+    mad = rules[4] > 0.5
     for _ in range(nmax):
-        for i in range(n):
-            copy[i] = values[i]
-        centre = _sorted_middle(copy, n)
-        if rules[4] > 0.5:
-            for i in range(n):
-                copy[i] = abs(values[i] - centre)
-            sigma = 1.4826 * _sorted_middle(copy, n)
-        else:
-            mean = 0.0
-            for i in range(n):
-                mean += values[i]
-            mean /= n
-            square = 0.0
-            for i in range(n):
-                square += (values[i] - mean) ** 2
-            sigma = np.sqrt(square / n)
+        centre, sigma = _centre_and_sigma(values, n, mad, copy)
         kept = 0
         for i in range(n):
             if centre - low * sigma < values[i] < centre + high * sigma:
@@ -737,15 +743,15 @@ def _clip_as_mpdaf(values, variances, times, n, rules, copy):
     for i in range(n):
         mean += values[i]
     mean /= n
-    total = 0.0
     if rules[5] < 0.5:
+        total = 0.0
         for i in range(n):
             total += variances[i]
         return mean, total / n / n, n
-    for i in range(n):
-        total += (values[i] - mean) ** 2
-    total = total / (n - 1) if n > 1 else np.nan
-    return mean, total / n if rules[5] < 1.5 else total, n
+    if n < 2:
+        return mean, np.nan, n
+    _, sigma = _centre_and_sigma(values, n, mad, copy)
+    return mean, sigma * sigma / (n - 1) if rules[5] < 1.5 else sigma * sigma, n
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -62,7 +62,8 @@ class MpdafClipping:
     mad: bool = True
     """Sigma from the MAD, or from the standard deviation."""
     var: str = "propagate"
-    """``propagate``: sum(var) / n^2; ``stat_mean``: sample variance / n; ``stat_one``: it."""
+    """``propagate``: sum(var) / n^2; ``stat_one``: the square of that sigma of the n values
+    that are left; ``stat_mean``: the same over n - 1. The latter two are missing at n = 1."""
 
 
 def rules_array(clipping: Clipping, mpdaf: MpdafClipping) -> np.ndarray[Any, Any]:
