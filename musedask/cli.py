@@ -1,78 +1,108 @@
-"""The command line: each command reads its arguments and calls one verb."""
+"""The command line: each command reads its arguments and calls one verb.
+
+What takes long to import is imported inside the commands, and the choices of
+options stand here as plain texts (a test holds them to the library's).
+"""
 
 from __future__ import annotations
 
-import signal
+import math
+import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import dask
-import dask.config
 
 import musedask
-from musedask import console, stack_job
-from musedask.errors import MusedaskError
-from musedask.exposures import make_exposure_table, write_exposure_table
-from musedask.info import describe
-from musedask.masks import MASK_SENSES, ExposureMask
-from musedask.mypython_lists import read_mypython_lists
-from musedask.offset_formats import OFFSET_FORMATS
-from musedask.stacking import Clipping, StackOptions
-from musedask.stacking.geometry import RESAMPLINGS
-from musedask.stacking.statistics import METHODS
+from musedask import console
+from musedask.console import SectionedCommand, option_of
+from musedask.errors import FileError, InputError
 
-EXISTING = click.Path(exists=False, dir_okay=False, path_type=Path)
+if TYPE_CHECKING:
+    from musedask.stack_job import StackJob
+
+OFFSET_FORMATS = ("ecsv", "offset_list", "pymusepipe", "cosmos", "mypython")
+METHODS = ("median", "mean", "clipped", "clipped_mpdaf")
+RESAMPLINGS = ("exact", "bilinear", "nearest", "lanczos3")
+WEIGHTS = ("exptime", "noise", "given", "equal")
+MASK_SENSES = ("good", "bad")
+DUPLICATES = ("error", "first", "last", "keep")
+FLUX_PER = ("auto", "spaxel", "native")
+
+A_FILE = click.Path(dir_okay=False, path_type=Path)
+A_PATH = click.Path(path_type=Path)
 STOPPED = 130
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class _Range(click.ParamType[tuple[float, float]]):
-    """A range of wavelengths: ``7000-7100``."""
-
-    name = "LOW-HIGH"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
-        """Split at the hyphen."""
-        if isinstance(value, tuple):
-            return value[0], value[1]
-        low, _, high = str(value).partition("-")
-        try:
-            found = float(low), float(high)
-        except ValueError:
-            self.fail(f"{value!r} is not a range such as 7000-7100 (Angstrom)", param, ctx)
-        if found[0] > found[1]:
-            self.fail(f"{value!r}: the first wavelength is above the second", param, ctx)
-        return found
+def _ranges(ctx: click.Context, param: click.Parameter, given: Any) -> Any:
+    """Read ``7000-7100``, once or, of an option that repeats, several times."""
+    return tuple(map(_range, given)) if isinstance(given, tuple) else given and _range(given)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _range(text: str) -> tuple[float, float]:
+    low, _, high = text.partition("-")
+    try:
+        found = float(low), float(high)
+    except ValueError:
+        found = math.nan, math.nan
+    if not all(map(math.isfinite, found)):
+        raise click.BadParameter(f"{text!r} is not a range such as 7000-7100 (Angstrom)")
+    if found[0] > found[1]:
+        raise click.BadParameter(f"{text!r}: the first wavelength is above the second")
+    return found
+
+
+def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str, ...]:
+    """Split at the commas."""
+    return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
+def _louder(ctx: click.Context, param: click.Parameter, count: int) -> None:
+    if count or ctx.parent is None:
+        console.set_up_log(count)
+
+
+verbose = click.option(
+    "-v", "--verbose", count=True, expose_value=False, callback=_louder,
+    help="Say what is being done; -vv says more.",
+)  # fmt: skip
+
+
+@click.group(cls=console.OrderedGroup, context_settings=CONTEXT)
 @click.version_option(musedask.__version__, prog_name="musedask")
-@click.option("-v", "--verbose", count=True, help="Say what is being done; twice for more.")
-def cli(verbose: int) -> None:
-    r"""From VLT/MUSE exposure cubes to one deep mega-cube.
+@verbose
+def cli() -> None:
+    """From VLT/MUSE exposure cubes to one deep mega-cube.
 
     \b
-    A first stack of three exposures whose headers are right:
+    If the headers of your exposures are right:
       musedask stack one.fits two.fits three.fits -o deep.zarr
-      musedask export deep.zarr deep.fits --group median
+      musedask export deep.zarr deep.fits
+    \b
+    With many exposures, some to be left out, and offsets that were measured:
+      musedask exposures night*/DATACUBE_FINAL*.fits -o exposures.ecsv
+      (edit exposures.ecsv: the column "use", masks, weights)
+      musedask stack exposures.ecsv --offsets offsets.ecsv -o deep.zarr
 
     Results go to stdout, log and progress to stderr. The exit status is 0, 1 if
-    something failed, 2 if the command was not understood.
+    something failed, 2 if the command was not understood, 130 if it was stopped.
     """
-    console.set_up_log(verbose)
 
 
 @cli.command()
-@click.argument("files", nargs=-1, type=EXISTING)
-@click.option("-o", "--output", type=EXISTING, default=Path("exposures.ecsv"), show_default=True,
+@click.argument("files", nargs=-1, type=A_FILE)
+@click.option("-o", "--output", type=A_FILE, default=Path("exposures.ecsv"), show_default=True,
               help="The table to write.")  # fmt: skip
-@click.option("--list", "cube_list", type=EXISTING, help="File of cubes, one a line (mypython's "
+@click.option("--list", "cube_list", type=A_FILE, help="File of cubes, one a line (mypython's "
               "cubeall.in), instead of FILES.")  # fmt: skip
-@click.option("--mask-list", type=EXISTING, help="Their masks, line by line (maskall.in).")
-@click.option("--region-list", type=EXISTING, help="Their regions, line by line (regionsall.in).")
+@click.option("--mask-list", type=A_FILE, help="Their masks, line by line (maskall.in).")
+@click.option("--region-list", type=A_FILE, help="Their regions, line by line (regionsall.in).")
 @click.option("--no-measure", is_flag=True, help="Headers only: do not measure the sky.")
 @click.option("--overwrite", is_flag=True, help="Replace the table.")
+@verbose
 def exposures(
     files: tuple[Path, ...],
     output: Path,
@@ -82,125 +112,183 @@ def exposures(
     no_measure: bool,
     overwrite: bool,
 ) -> None:
-    """Make the exposure table of some cubes, to edit and to give to stack."""
+    """Make a table of exposures, to edit and to stack.
+
+    The table has a row for each cube with what is known of it; the column
+    "use" says whether the exposure goes into stacks.
+    """
     if (cube_list is None) == (not files):
         raise click.UsageError("give either FILES or --list")
+    if cube_list is None and (mask_list or region_list):
+        raise click.UsageError("--mask-list and --region-list go with --list")
+    _check_new(output, overwrite)
+    from musedask.exposures import make_exposure_table, write_exposure_table
+    from musedask.mypython_lists import read_mypython_lists
+
+    console.say("reading headers" if no_measure else "reading headers and measuring the sky")
     if cube_list is None:
-        if mask_list or region_list:
-            raise click.UsageError("--mask-list and --region-list go with --list")
         table = make_exposure_table(files, measure=not no_measure)
     else:
         table = read_mypython_lists(cube_list, mask_list, region_list, measure=not no_measure)
     write_exposure_table(table, output, overwrite=overwrite)
-    n_used = int(sum(table["use"]))
-    click.echo(f"{output}: {len(table)} exposures, {n_used} of them used")
+    click.echo(f"{output}: {len(table)} exposures, {int(sum(table['use']))} of them used")
 
 
-@cli.command()
+def _check_new(output: Path, overwrite: bool) -> None:
+    """Complain before the work, not after it."""
+    if not output.absolute().parent.is_dir():
+        raise FileError(f"{output.absolute().parent}: no such folder; make it first")
+    if output.exists() and not overwrite:
+        raise FileError(f"{output}: exists; give --overwrite to replace it, or another name")
+
+
+_files = option_of("Files")
+_what = option_of("What is computed")
+_grid = option_of("The grid")
+_masks = option_of("What is left out of each exposure")
+_decisions = option_of("If something does not fit together")
+_running = option_of("Running")
+
+
+@cli.command(cls=SectionedCommand)
 @click.argument("exposures", nargs=-1, required=True, metavar="EXPOSURE... | TABLE.ecsv")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path),
-              help="The mega-cube to make, usually NAME.zarr.")  # fmt: skip
-@click.option("--offsets", type=EXISTING, help="Offsets, exposure minus reference; else the "
-              "headers are taken as right.")  # fmt: skip
-@click.option(
-    "--offsets-format", type=click.Choice(OFFSET_FORMATS), help="Where the content does not tell."
-)
-@click.option("--methods", default="median", show_default=True,
-              help=f"With commas: {', '.join(METHODS)}; each also _odd or _even.")  # fmt: skip
-@click.option("--resampling", type=click.Choice(RESAMPLINGS), default="exact", show_default=True)
-@click.option("--weights", type=click.Choice(["exptime", "noise", "given", "equal"]),
-              default="exptime", show_default=True, help="Weights of the means.")  # fmt: skip
-@click.option("--clip", default=5.0, show_default=True, help="Width of 'clipped' in sigma.")
-@click.option("--wavelengths", default="common", show_default=True,
-              help="common, nominal, or FIRST:STEP:SIZE in Angstrom.")  # fmt: skip
-@click.option("--lambda", "between", type=_Range(), help="Stack a part only, as a preview.")
-@click.option("--refcube", type=EXISTING, help="FITS cube whose grid is taken.")
-@click.option("--overlap", is_flag=True, help="Only what all exposures share.")
-@click.option("--pixel", type=float, help="Spaxel of the grid in arcsec, if not the exposures'.")
-@click.option("--pad", type=click.IntRange(0), default=4, show_default=True,
-              help="Pixels around the union.")  # fmt: skip
-@click.option("--border", type=click.IntRange(0), default=0, show_default=True,
-              help="Mask so many spaxels along the edge of each exposure's field.")  # fmt: skip
-@click.option("--regions", type=EXISTING, help="DS9 regions to mask in every exposure.")
-@click.option("--mask", type=EXISTING, help="FITS mask for every exposure.")
-@click.option("--mask-sense", type=click.Choice(MASK_SENSES), default="good", show_default=True,
-              help="What a value other than 0 means in FITS masks.")  # fmt: skip
-@click.option(
-    "--mask-lambda", type=_Range(), multiple=True, help="Wavelengths to mask; repeatable."
-)
-@click.option("--keep-notch", is_flag=True, help="Do not mask the gap of the AO laser.")
-@click.option("--faintest", type=click.FloatRange(0, 100, max_open=True), default=0.0,
-              help="Mask the faintest per cent of each slice; biases the sky.")  # fmt: skip
-@click.option("--subtract-background", is_flag=True,
-              help="Subtract each exposure's median in each channel.")  # fmt: skip
-@click.option("--flux-per", type=click.Choice(["auto", "spaxel", "native"]), default="auto",
-              show_default=True, help="Area for which the exposures state their flux.")  # fmt: skip
-@click.option("--allow-missing-offsets", is_flag=True, help="Exposures without an offset stay as "
-              "they are; offsets without an exposure do not matter.")  # fmt: skip
-@click.option("--allow-failed-offsets", is_flag=True, help="Use offsets of grade F.")
-@click.option("--duplicates", type=click.Choice(["error", "first", "last", "keep"]),
-              default="error", show_default=True, help="Cubes of one DATE-OBS.")  # fmt: skip
-@click.option("--replace-grid", is_flag=True, help="Replace a mega-cube of another grid.")
-@click.option("--threads", type=click.IntRange(1), help="Threads in this process; all cores else.")
-@click.option("--scheduler", help="Address of a running Dask scheduler to use instead of threads.")
-@click.option("--dry-run", is_flag=True, help="Say what would be read and written; do nothing.")
+@_files("-o", "--output", required=True, type=A_PATH, metavar="NAME.zarr",
+        help="The mega-cube to make, or to bring up to date.")  # fmt: skip
+@_files("--offsets", type=A_FILE, help="Offsets, exposure minus reference; without them the "
+        "headers are taken as right.")  # fmt: skip
+@_files("--offsets-format", type=click.Choice(OFFSET_FORMATS),
+        help="Where the file's content does not tell.")  # fmt: skip
+@_what("--methods", callback=_names, metavar="NAME,...", default="median", show_default=True,
+       help=f"Of {', '.join(METHODS)}, with commas; add _odd or _even to a name for every "
+       "other exposure only.")  # fmt: skip
+@_what("--weights", type=click.Choice(WEIGHTS), default="exptime", show_default=True,
+       help="Of the means; 'given' is the table's column. A median takes none.")  # fmt: skip
+@_what("--clip", default=5.0, show_default=True, metavar="SIGMA", help="Width of 'clipped'.")
+@_what("--resampling", type=click.Choice(RESAMPLINGS), default="exact", show_default=True,
+       help="'exact' is weighted by area; lanczos3 rings around cosmic rays.")  # fmt: skip
+@_what("--subtract-background", is_flag=True,
+       help="Subtract each exposure's median in each channel.")  # fmt: skip
+@_what("--flux-per", type=click.Choice(FLUX_PER), default="auto", show_default=True,
+       help="For which area exposures state flux, if their spaxels are not MUSE's.")  # fmt: skip
+@_grid("--lambda", "between", callback=_ranges, metavar="LOW-HIGH",
+       help="These wavelengths only (Angstrom): 7000-7100 is a quick preview.")  # fmt: skip
+@_grid("--wavelengths", default="common", show_default=True, metavar="AXIS",
+       help="'common' to all, 'nominal' (4749.9 + 1.25 i), or FIRST:STEP:SIZE.")  # fmt: skip
+@_grid("--overlap", is_flag=True, help="What all exposures share, not all that any covers.")
+@_grid("--refcube", type=A_FILE, help="FITS cube whose grid is taken.")
+@_grid("--pixel", type=click.FloatRange(0, min_open=True), metavar="ARCSEC",
+       help="Spaxel of the grid, if not the exposures'.")  # fmt: skip
+@_grid("--pad", type=click.IntRange(0), default=4, show_default=True, metavar="SPAXELS",
+       help="Room around the union, for offsets that change.")  # fmt: skip
+@_masks("--regions", type=A_FILE, help="DS9 regions to mask in every exposure.")
+@_masks("--mask", type=A_FILE, help="FITS mask for every exposure.")
+@_masks("--mask-sense", type=click.Choice(MASK_SENSES), default="good", show_default=True,
+        help="What a value other than 0 means in FITS masks.")  # fmt: skip
+@_masks("--mask-lambda", callback=_ranges, metavar="LOW-HIGH", multiple=True,
+        help="Wavelengths to mask (Angstrom); may be given several times.")  # fmt: skip
+@_masks("--border", type=click.IntRange(0), default=0, show_default=True, metavar="SPAXELS",
+        help="Width of a rim of each exposure's field to mask.")  # fmt: skip
+@_masks("--keep-notch", is_flag=True, help="Do not mask the gap of the AO laser.")
+@_masks("--faintest", type=click.FloatRange(0, 100, max_open=True), default=0.0,
+        metavar="PERCENT", help="Mask the faintest of each slice; biases the sky.")  # fmt: skip
+@_decisions("--duplicates", type=click.Choice(DUPLICATES), default="error", show_default=True,
+            help="Cubes of one DATE-OBS: refuse, use one, or keep all.")  # fmt: skip
+@_decisions("--allow-missing-offsets", is_flag=True, help="Exposures without an offset stay as "
+            "they are; offsets without an exposure do not matter.")  # fmt: skip
+@_decisions("--allow-failed-offsets", is_flag=True, help="Use offsets of grade F.")
+@_decisions("--replace-grid", is_flag=True, help="Replace a mega-cube of another grid.")
+@_running("--dry-run", is_flag=True, help="Say what would be read, made and needed; do nothing.")
+@_running("--threads", type=click.IntRange(1), help="In this process; all cores otherwise.")
+@_running("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, instead of threads.")
+@click.option("-v", "--verbose", cls=console.SectionedOption, section="Running", count=True,
+              expose_value=False, callback=_louder,
+              help="Say what is being done; -vv says more.")  # fmt: skip
 def stack(**given: Any) -> None:
-    r"""Stack exposures into a mega-cube; goes on where it was stopped.
+    """Stack exposures into a mega-cube.
+
+    EXPOSURES are FITS cubes, or one table of them that 'musedask exposures' made.
+    A run that was stopped goes on when the same command is given again. After a
+    change of offsets or exposures only the blocks that it touches are made anew.
 
     \b
     musedask stack one.fits two.fits --offsets offsets.ecsv -o deep.zarr
     musedask stack exposures.ecsv --methods median,mean,clipped -o deep.zarr
     musedask stack exposures.ecsv --lambda 7000-7100 -o preview.zarr
     """
+    from musedask import stack_job
+
     job = _job(given)
     if given["dry_run"]:
-        click.echo(stack_job.estimate(stack_job.prepare(job)))
+        click.echo(stack_job.estimate(job, given["threads"]))
         return
-    with _computing(given["threads"], given["scheduler"]), console.progress_bar("stack") as bar:
+    with (
+        _computing(given["threads"], given["scheduler"]),
+        console.compilation_said(),
+        console.progress_bar("stack") as bar,
+    ):
         report = stack_job.run(job, bar)
     click.echo(report)
 
 
-def _job(given: dict[str, Any]) -> stack_job.StackJob:
-    options = StackOptions(
-        methods=tuple(name.strip() for name in given["methods"].split(",") if name.strip()),
-        resampling=given["resampling"],
-        weights=given["weights"],
-        clipping=Clipping(nsigma=given["clip"]),
-        mask=ExposureMask(
-            regions=given["regions"], mask=given["mask"], border_pix=given["border"],
-            wavelengths=tuple(given["mask_lambda"]), notch=not given["keep_notch"],
-            faintest_percent=given["faintest"], mask_sense=given["mask_sense"],
-        ),
-        subtract_background=given["subtract_background"],
-        flux_per=given["flux_per"],
-    )  # fmt: skip
-    return stack_job.StackJob(
-        exposures=given["exposures"], output=given["output"], offsets=given["offsets"],
-        offsets_format=given["offsets_format"], refcube=given["refcube"],
-        overlap=given["overlap"], pixel_arcsec=given["pixel"], pad=given["pad"],
-        wavelengths=given["wavelengths"], between=given["between"], options=options,
-        allow_missing=given["allow_missing_offsets"], allow_failed=given["allow_failed_offsets"],
-        duplicates=given["duplicates"], overwrite_grid=given["replace_grid"],
-    )  # fmt: skip
+def _job(given: dict[str, Any]) -> StackJob:
+    """What the options say, as one value; options that contradict are a UsageError."""
+    from musedask.masks import ExposureMask
+    from musedask.stack_job import StackJob
+    from musedask.stacking import Clipping, StackOptions
+
+    try:
+        options = StackOptions(
+            methods=given["methods"],
+            resampling=given["resampling"],
+            weights=given["weights"],
+            clipping=Clipping(nsigma=given["clip"]),
+            mask=ExposureMask(
+                regions=given["regions"], mask=given["mask"], border_pix=given["border"],
+                wavelengths=tuple(given["mask_lambda"]), notch=not given["keep_notch"],
+                faintest_percent=given["faintest"], mask_sense=given["mask_sense"],
+            ),
+            subtract_background=given["subtract_background"],
+            flux_per=given["flux_per"],
+        )  # fmt: skip
+        return StackJob(
+            exposures=given["exposures"], output=given["output"], offsets=given["offsets"],
+            offsets_format=given["offsets_format"], refcube=given["refcube"],
+            overlap=given["overlap"], pixel_arcsec=given["pixel"], pad=given["pad"],
+            wavelengths=given["wavelengths"], between=given["between"], options=options,
+            allow_missing=given["allow_missing_offsets"],
+            allow_failed=given["allow_failed_offsets"],
+            duplicates=given["duplicates"], overwrite_grid=given["replace_grid"],
+        )  # fmt: skip
+    except InputError as err:
+        raise click.UsageError(console.in_options(str(err))) from err
 
 
-def _computing(threads: int | None, scheduler: str | None) -> Any:
+def _computing(threads: int | None, scheduler: str | None) -> AbstractContextManager[Any]:
     """Where Dask runs while a command computes."""
     if scheduler is not None:
-        from distributed import Client  # a second that only those who ask for it pay
+        from distributed import Client
 
-        return Client(scheduler)
+        try:
+            return Client(scheduler, timeout=15)
+        except (OSError, ValueError) as err:
+            raise InputError(
+                f"--scheduler {scheduler}: no Dask scheduler answers there ({err}); start one, "
+                "or leave the option out to compute here"
+            ) from err
+    import dask.config
+
     chosen: dict[str, Any] = {"scheduler": "threads"}
     return dask.config.set(chosen | ({"num_workers": threads} if threads else {}))
 
 
 @cli.command()
-@click.argument("megacube", type=click.Path(path_type=Path))
-@click.argument("output", type=EXISTING)
-@click.option("--group", default=None, help="Statistic to export; needed if there are several.")
-@click.option("--lambda", "between", type=_Range(), help="Export a part only.")
+@click.argument("megacube", type=A_PATH)
+@click.argument("output", type=A_FILE)
+@click.option("--group", help="Statistic to export; needed if there are several.")
+@click.option("--lambda", "between", callback=_ranges, metavar="LOW-HIGH",
+              help="These wavelengths only (Angstrom).")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the FITS file.")
+@verbose
 def export(
     megacube: Path,
     output: Path,
@@ -208,58 +296,80 @@ def export(
     between: tuple[float, float] | None,
     overwrite: bool,
 ) -> None:
-    """Write one statistic of a mega-cube as a FITS file that mpdaf opens."""
+    """Write a mega-cube as FITS.
+
+    One statistic goes into one file, which mpdaf, QFitsView and DS9 open.
+
+    \b
+    musedask export deep.zarr deep.fits --group median
+    musedask export deep.zarr part.fits --group mean --lambda 6800-6900
+    """
     store = musedask.open_megacube(megacube)
     if group is None and len(store) > 1:
         raise click.UsageError(f"say which with --group: {', '.join(store)}")
     cube = store[group or next(iter(store))]
     if between is not None:
         cube = cube.sel(wavelength=slice(*between))
-    with console.progress_bar("export") as bar:
+    with console.progress_bar("export", "MB") as bar:
         path = musedask.export_fits(cube, output, overwrite=overwrite, progress=bar)
     click.echo(path)
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=A_PATH)
+@verbose
 def info(file: Path) -> None:
-    """Say what a file is: an exposure, a table of exposures or offsets, or a mega-cube."""
+    """Say what a file is.
+
+    FILE is an exposure, a table of exposures or of offsets, a mega-cube, or a
+    FITS export of one. Reads headers and tables only.
+    """
+    from musedask.info import describe
+
     click.echo(describe(file))
 
 
 @cli.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"))
 @click.option("--threads", type=click.IntRange(1), help="Threads in this process; all cores else.")
+@verbose
 def demo(folder: Path, threads: int | None) -> None:
-    """Run the main job on real data observed again, and compare with the truth."""
+    """See it work on real data, without your own.
+
+    Observes a real sky again several times, stacks the exposures, compares with
+    the truth and leaves pictures, FITS files and numbers in FOLDER.
+    """
     from musedask import demo as demonstration  # simulation and plots only if asked for
 
-    with _computing(threads, None), console.progress_bar("demo") as bar:
+    with (
+        _computing(threads, None),
+        console.compilation_said(),
+        console.progress_bar("demo") as bar,
+    ):
         report = demonstration.run(folder, bar, console.say)
     click.echo(report)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    console.stop_on_signals()
     try:
         cli.main(arguments, prog_name="musedask", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as err:
         err.show()
         sys.exit(err.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("musedask: stopped; the same command goes on from here", err=True)
-        sys.exit(STOPPED)
-    except MusedaskError as err:
-        click.echo(f"musedask: {err}", err=True)
+        console.say("musedask: stopped; the same command goes on from here, or begins again")
+        sys.stdout.flush()
+        # At once: the blocks under way in threads are not worth waiting for.
+        os._exit(STOPPED)
+    except BrokenPipeError:  # who reads our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except Exception as err:
+        console.say_failure(err)
         sys.exit(1)
-
-
-def _interrupted(_signal: int, _frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
 from musedask.cube import sky_of, spectral_of
-from musedask.errors import FileError, MusedaskError
+from musedask.errors import FileError, InputError, MusedaskError
 from musedask.exposures import read_exposure_table
 from musedask.fits import open_cube
+from musedask.fits.hdus import as_file_error, describe_non_fits
 from musedask.grid import CubeGrid
 from musedask.megacube import megacube_info, open_megacube
+from musedask.megacube.layout import Layout, read_description
+from musedask.offset_formats import recognise
 from musedask.offsets import OffsetTable
+
+_FITS_ENDS = (".fits", ".fit", ".fits.gz", ".fits.fz", ".fit.gz")
+_BUILDING = ".building"
+_NEED_EXPOSURES = {
+    "cosmos": "goes by the names of the exposures",
+    "mypython": "goes by the order of the exposures",
+    "offset_list": "has differences of RA, for which the declination is needed",
+    "pymusepipe": "has differences of RA, for which the declination is needed",
+}
+"""Format of offsets -> why it may not be readable by itself."""
 
 
 def describe(path: str | Path) -> str:
@@ -23,25 +38,37 @@ def describe(path: str | Path) -> str:
     Raises
     ------
     FileError
-        If there is no such file, or it is none that musedask knows.
+        If there is no such file, or it cannot be read.
+    InputError
+        If it is none that musedask knows.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileError(f"{path}: no such file")
     if path.is_dir():
-        return _megacube(path)
-    if path.suffix == ".ecsv":
+        return _folder(path)
+    if not path.exists():
+        if list(path.parent.glob(f"{path.name}.*{_BUILDING}")):
+            open_megacube(path)  # raises, and says what became of the store
+        raise FileError(f"{path}: no such file; check the path")
+    with as_file_error(str(path)), path.open("rb") as file:
+        start = file.read(80)
+    if not start:
+        raise FileError(f"{path}: is empty (0 bytes); copy or make it again")
+    if start.startswith(b"# %ECSV"):
         return _table(path)
-    if _is_fits(path):
+    if path.name.lower().endswith(_FITS_ENDS) or start.startswith(b"SIMPLE  ="):
         return _fits(path)
+    if path.suffix == ".ecsv":
+        raise InputError(f"{path}: not an ECSV table: its first line is not # %ECSV")
     return _offsets(path)
 
 
-def _is_fits(path: Path) -> bool:
-    return any(path.name.endswith(end) for end in (".fits", ".fits.gz", ".fits.fz", ".fit"))
-
-
-def _megacube(path: Path) -> str:
+def _folder(path: Path) -> str:
+    if read_description(path) is None:
+        cubes = sum(1 for entry in path.iterdir() if entry.name.lower().endswith(_FITS_ENDS))
+        hint = f"; it holds {cubes} FITS files, give one of them" if cubes else ""
+        raise FileError(f"{path}: a folder, but not a mega-cube of musedask{hint}")
+    if path.name.endswith(_BUILDING):
+        return _build(path)
     store = open_megacube(path)
     exposures = store.exposures
     time = float(exposures["exposure_exptime"].sum())
@@ -55,30 +82,58 @@ def _megacube(path: Path) -> str:
     )
 
 
-def _table(path: Path) -> str:
-    """An ECSV is a table of offsets or of exposures: the columns tell."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if "ra_offset_arcsec" in text:
-        return _offsets(path)
-    table = read_exposure_table(path)
-    used = table[np.asarray(table["use"], bool)]
-    modes = _counted(used["mode"], "unknown")
-    fields = _counted(used["pointing"], "unnamed")
+def _build(path: Path) -> str:
+    """A store on its way: what is there of it."""
+    held = read_description(path) or {}
+    shape, block, inner = (
+        (int(held[key][0]), int(held[key][1]), int(held[key][2]))
+        for key in ("shape", "block", "inner")
+    )
+    n_done = len(Layout(str(path.absolute()), shape, block, inner, ()).done_keys())
     return (
-        f"Exposure table {path.name}: {len(used)} of {len(table)} exposures are used, "
-        f"{float(np.nansum(used['exptime'])) / 3600:.2f} h\n"
-        f"  modes: {modes}\n"
-        f"  pointings: {fields}"
+        f"Mega-cube under way or interrupted, {path.name}: {', '.join(held['methods'])}\n"
+        f"  {n_done} of {held['blocks']} blocks are made; the command that began it goes on"
     )
 
 
+def _table(path: Path) -> str:
+    """An ECSV is a table of offsets or of exposures: the columns tell."""
+    with as_file_error(str(path)):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    if "ra_offset_arcsec" in text:
+        return _offsets(path)
+    table = read_exposure_table(path, must_exist=False)
+    used = table[np.asarray(table["use"], bool)]
+    missing = [name for name in used["path"] if not Path(name).is_file()]
+    lines = [
+        f"Exposure table {path.name}: {len(used)} of {len(table)} exposures are used, "
+        f"{float(np.nansum(used['exptime'])) / 3600:.2f} h",
+        f"  modes: {_counted(used['mode'], 'unknown')}",
+        f"  pointings: {_counted(used['pointing'], 'unnamed')}",
+    ]
+    if missing:
+        lines.append(f"  {len(missing)} of the files are not there, the first: {missing[0]}")
+    return "\n".join(lines)
+
+
 def _offsets(path: Path) -> str:
-    table = OffsetTable.read(path)
-    size = [float(np.hypot(row.ra_offset_arcsec, row.dec_offset_arcsec)) for row in table]
+    try:
+        table = OffsetTable.read(path)
+    except InputError as err:
+        if "exposures=" not in str(err):
+            raise
+        kind = recognise(path)
+        return (
+            f"Offsets {path.name} ({kind}): this format {_NEED_EXPOSURES[kind]}\n"
+            "  to see what it does to yours: "
+            f"musedask stack EXPOSURE... --offsets {path} -o NAME.zarr --dry-run"
+        )
+    sizes = [math.hypot(row.ra_offset_arcsec, row.dec_offset_arcsec) for row in table]
+    largest = max((size for size in sizes if math.isfinite(size)), default=math.nan)
     grades = _counted([row.grade for row in table], "ungraded")
     methods = _counted([row.method for row in table], "unknown")
     return (
-        f"Offsets {path.name}: {len(size)} exposures, up to {np.nanmax(size):.3f} arcsec\n"
+        f"Offsets {path.name}: {len(sizes)} exposures, up to {largest:.3f} arcsec\n"
         f"  methods: {methods}\n"
         f"  grades: {grades}"
     )
@@ -93,28 +148,41 @@ def _fits(path: Path) -> str:
     try:
         cube = open_cube(path)
     except MusedaskError as cube_error:
+        with as_file_error(str(path)), path.open("rb") as file:
+            start = file.read(200)
+        if not start.startswith((b"SIMPLE  =", b"\x1f\x8b")):
+            raise FileError(describe_non_fits(start, str(path))) from None
         try:
             return _offsets(path)
-        except (MusedaskError, ValueError):
+        except (MusedaskError, ValueError, OSError):
             raise cube_error from None
     spectral = spectral_of(cube)
     sky = sky_of(cube)
     ra, dec = sky.to_sky((cube.sizes["x"] - 1) / 2, (cube.sizes["y"] - 1) / 2)
-    carried = [
-        f"{key.removeprefix('carried_')} {float(cube[key].values):g}"
-        for key in ("carried_ra_deg", "carried_dec_deg", "carried_flux_scale")
-        if key in cube.coords
+    exptime = float(cube["exptime"].values)
+    facts = [
+        cube.attrs["catg"] or "no PRO CATG",
+        str(cube["mode"].values) or "unknown mode",
+        f"DATE-OBS {cube['date_obs'].values or 'unknown'}",
+        f"{exptime:g} s" if math.isfinite(exptime) else "no EXPTIME",
     ]
     lines = [
-        f"Cube {path.name}: {cube.attrs.get('catg') or 'no PRO CATG'}, "
-        f"{cube['mode'].values or 'unknown mode'}, "
-        f"DATE-OBS {cube['date_obs'].values or 'unknown'}, {float(cube['exptime'].values):g} s",
+        f"Cube {path.name}: {', '.join(facts)}",
         f"  {spectral.size} channels of {spectral.first_angstrom:.2f} to "
         f"{spectral.last_angstrom:.2f} Angstrom ({spectral.medium}, {spectral.frame}), "
         f"{cube.sizes['y']} x {cube.sizes['x']} spaxels of "
         f"{sky.pixel_area_arcsec2**0.5:.4g} arcsec",
         f"  centre RA {float(ra):.5f} DEC {float(dec):+.5f}; flux in {cube['flux'].attrs['units']}",
+        *_carried(cube),
     ]
-    if carried:
-        lines.append(f"  the pipeline has applied: {', '.join(carried)}")
     return "\n".join(lines)
+
+
+def _carried(cube: xr.Dataset) -> list[str]:
+    """What the pipeline has corrected already, if anything."""
+    found = [
+        f"{key.removeprefix('carried_')} {float(cube[key].values):g}"
+        for key in ("carried_ra_deg", "carried_dec_deg", "carried_flux_scale")
+        if key in cube.coords
+    ]
+    return [f"  the pipeline has applied: {', '.join(found)}"] if found else []

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import dask.system
+import numpy as np
 import xarray as xr
 
-from musedask.blocks import BlockPlan, Stack
+from musedask.blocks import Stack
 from musedask.errors import FileError, InputError
 from musedask.exposures import read_exposure_table
-from musedask.fits import check_variance, direct_source, open_exposures
+from musedask.fits import FitsCube, check_variance, direct_source, open_exposures
 from musedask.fits.reading import Duplicates
 from musedask.grid import PAD_PIX, CubeGrid
 from musedask.megacube import WriteReport, write_megacube
+from musedask.megacube.layout import Layout, read_description
+from musedask.megacube.swap import other_builds
 from musedask.offsets import OffsetTable
 from musedask.placement import exposure_key
 from musedask.progress import Progress
@@ -34,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 BASE_MEMORY = 350 << 20
 """Resident size of Python with its libraries and compiled kernels, about."""
+_COPIES = 2
+"""Planes' worth of a block that a task holds beside the planes: what is being written."""
 
 
 @dataclass(frozen=True)
@@ -71,29 +77,70 @@ class StackJob:
     overwrite_grid: bool = False
     """Replace a store of another grid."""
 
+    def __post_init__(self) -> None:
+        """Complain of options that contradict one another."""
+        if not self.exposures:
+            raise InputError("no exposures: give FITS cubes or an exposure table (.ecsv)")
+        tables = [name for name in self.exposures if name.endswith(".ecsv")]
+        if tables and len(self.exposures) > 1:
+            raise InputError(
+                f"{tables[0]} is an exposure table: give it alone, or give cubes without a table"
+            )
+        if self.refcube is not None and (self.overlap or self.pixel_arcsec is not None):
+            raise InputError("--refcube gives the grid: leave out --overlap and --pixel")
+        _numbers(self.wavelengths)
+
+    @property
+    def table(self) -> str | None:
+        """The exposure table, if that is what is given."""
+        return self.exposures[0] if self.exposures[0].endswith(".ecsv") else None
+
 
 @dataclass(frozen=True)
 class Estimate:
     """What a job will read, write and need."""
 
+    output: Path
+    """The store."""
     n_exposures: int
+    """Exposures that touch the grid."""
     n_blocks: int
+    """Blocks that exposures touch."""
+    n_to_make: int
+    """Those that are not there yet: one task each."""
     shape: tuple[int, int, int]
+    """Voxels along wavelength, y, x."""
+    n_planes: int
+    """Values per voxel in the store."""
     bytes_read: int
+    """Of the exposures, each byte once."""
     bytes_written: int
+    """At most."""
     memory: int
+    """Bytes, about."""
+    threads: int
+    """Tasks at a time."""
     grid: str
+    """The grid in words."""
 
     def __str__(self) -> str:
         nz, ny, nx = self.shape
+        there = self.n_blocks - self.n_to_make
+        there_too = f", {there} are there already" if there else ""
         return (
-            f"{self.n_exposures} exposures onto {nz} channels x {ny} x {nx} spaxels\n"
-            f"{self.grid}\n"
-            f"tasks    {self.n_blocks}\n"
-            f"to read  {self.bytes_read / 1e9:.2f} GB\n"
-            f"to write {self.bytes_written / 1e9:.2f} GB at most\n"
-            f"memory   {self.memory / 2**30:.2f} GiB on {dask.system.CPU_COUNT} threads"
+            f"exposures  {self.n_exposures}\n"
+            f"onto       {nz} channels x {ny} x {nx} spaxels, {self.n_planes} values each\n"
+            f"           {self.grid}\n"
+            f"into       {self.output}\n"
+            f"tasks      {self.n_to_make} of {self.n_blocks} blocks to make{there_too}\n"
+            f"to read    {_size(self.bytes_read)}\n"
+            f"to write   {_size(self.bytes_written)} at most\n"
+            f"memory     {_size(self.memory)}, about, on {self.threads} threads"
         )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def prepare(job: StackJob) -> Stack:
@@ -104,9 +151,14 @@ def prepare(job: StackJob) -> Stack:
     MusedaskError
         If anything in the job cannot be used.
     """
-    if not job.exposures:
-        raise InputError("no exposures: give FITS cubes or an exposure table (.ecsv)")
-    cubes = open_exposures(_listed(job.exposures), duplicates=job.duplicates)
+    return _planned(job, open_exposures(_listed(job), duplicates=job.duplicates))
+
+
+def _listed(job: StackJob) -> Any:
+    return job.table or list(job.exposures)
+
+
+def _planned(job: StackJob, cubes: Sequence[xr.Dataset]) -> Stack:
     offsets = None
     if job.offsets is not None:
         keys = [exposure_key(cube) for cube in cubes]
@@ -118,25 +170,76 @@ def prepare(job: StackJob) -> Stack:
     )  # fmt: skip
 
 
-def estimate(planned: Stack) -> Estimate:
-    """What a planned stack will read, write and need; computes nothing."""
-    plan = planned.plan
-    n_planes = len(plan.slots)
-    voxels = sum(_voxels(plan, block) for block in plan.keys)
+def estimate(job: StackJob, threads: int | None = None) -> Estimate:
+    """What a job will read, write and need; reads headers, offsets and masks only.
+
+    Parameters
+    ----------
+    job
+        The job.
+    threads
+        Tasks at a time; as many as there are cores by default.
+
+    Raises
+    ------
+    MusedaskError
+        If anything in the job cannot be used.
+    """
+    _check_output(job.output)
+    cubes = open_exposures(_listed(job), duplicates=job.duplicates)
+    planned = _planned(job, cubes)
+    plan, threads = planned.plan, threads or dask.system.CPU_COUNT
+    todo = _blocks_to_make(planned, job.output)
+    # Planes may be shared in memory; each slot has its own array on the disk.
+    voxel = sum(2 if slot.variable == "n_exposures" else 4 for slot in plan.slots)
+    voxels = sum(math.prod(part.stop - part.start for part in plan.region(b)) for b in todo)
     depth, ny, nx = (sizes[0] for sizes in plan.chunks)
-    widest = max((len(members) for members in plan.touching.values()), default=0)
-    block = 4 * ny * nx * ((max(slot.plane for slot in plan.slots) + 2) * depth + 2 * widest)
-    scratch = SLAB_BYTES + GATHER_BYTES + block
-    pixels = sum(_voxels(plan, block) * len(plan.touching[block[1:]]) for block in plan.keys)
+    n_planes = max(slot.plane for slot in plan.slots) + 1
+    widest = max(len(members) for members in plan.touching.values())
+    block = 4 * ny * nx * ((n_planes + _COPIES) * depth + 2 * widest)
+    mapped = min(SLAB_BYTES, widest * depth * ny * nx * 8)
+    task = block + mapped + min(GATHER_BYTES, mapped)
     return Estimate(
-        planned.exposures.sizes["exposure"], len(plan.keys), plan.shape, 8 * pixels,
-        4 * n_planes * voxels, BASE_MEMORY + dask.system.CPU_COUNT * scratch,
-        str(planned.attrs.get("grid", "")),
+        job.output, planned.exposures.sizes["exposure"], len(plan.keys), len(todo), plan.shape,
+        len(plan.slots), _bytes_to_read(cubes, planned) if todo else 0, voxel * voxels,
+        BASE_MEMORY + min(threads, len(todo)) * task, threads, str(planned.attrs.get("grid", "")),
     )  # fmt: skip
 
 
-def _voxels(plan: BlockPlan, block: tuple[int, int, int]) -> int:
-    return math.prod(part.stop - part.start for part in plan.region(block))
+def _blocks_to_make(planned: Stack, output: Path) -> list[tuple[int, int, int]]:
+    """The blocks that neither the store nor a build of it has."""
+    layout = Layout.of_plan(planned.plan, output)
+    folders = [output, *other_builds(output.absolute(), "")]
+    held: set[tuple[Any, str]] = set()
+    for folder in folders:
+        found = read_description(folder) if folder.is_dir() else None
+        mine = {"shape": layout.shape, "block": layout.block, "inner": layout.inner}
+        if found and all(found.get(key) == list(value) for key, value in mine.items()):
+            outputs = [Path(folder, slot.method, slot.variable) for slot in layout.slots]
+            if all(path.is_dir() for path in outputs):
+                held |= set(layout.moved(folder).done_keys().items())
+    return [block for block, key in planned.plan.keys.items() if (block, key) not in held]
+
+
+def _bytes_to_read(cubes: Sequence[xr.Dataset], planned: Stack) -> int:
+    """Of the exposures in the stack: flux, variance and quality, in the grid's channels."""
+    used = set(planned.exposures["exposure_date_obs"].values.tolist())
+    axis = planned[planned.plan.methods[0]]["wavelength"].values
+    size = 0
+    for cube in cubes:
+        if str(cube["date_obs"].values) in used:
+            waves = cube["wavelength"].values
+            inside = np.count_nonzero((waves > axis[0] - 0.7) & (waves < axis[-1] + 0.7))
+            size += int(inside) * cube.sizes["y"] * cube.sizes["x"] * _voxel_bytes(cube)
+    return size
+
+
+def _voxel_bytes(cube: xr.Dataset) -> int:
+    source = cube.encoding.get("fits")
+    if not isinstance(source, FitsCube):
+        return 8
+    parts = (source.flux, source.variance, source.quality)
+    return sum(np.dtype(part.dtype).itemsize for part in parts if part is not None)
 
 
 def run(
@@ -151,29 +254,36 @@ def run(
     MusedaskError
         If anything in the job cannot be used, or the store cannot be written.
     """
-    if not job.output.absolute().parent.is_dir():
-        raise FileError(f"{job.output.absolute().parent}: no such folder; make it first")
-    planned = prepare(job)
-    _check_variances(job)
+    _check_output(job.output)
+    cubes = open_exposures(_listed(job), duplicates=job.duplicates)
+    planned = _planned(job, cubes)
     say(str(planned))
+    if _blocks_to_make(planned, job.output):
+        for cube in cubes:
+            source = direct_source(cube)
+            if source is not None:
+                check_variance(source)
     return write_megacube(planned, job.output, progress=progress, overwrite_grid=job.overwrite_grid)
 
 
-def _listed(exposures: Sequence[str]) -> Any:
-    """One table, or cubes: never both."""
-    tables = [name for name in exposures if name.endswith(".ecsv")]
-    if tables and len(exposures) > 1:
-        raise InputError(
-            f"{tables[0]} is an exposure table: give it alone, or give cubes without a table"
+def _check_output(output: Path) -> None:
+    """Complain of a name that cannot be written to before the exposures are read."""
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise FileError(f"{folder}: no such folder; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"{folder}: cannot be written to; choose another folder for {output.name}")
+    if os.path.lexists(output) and read_description(output) is None:
+        raise FileError(
+            f"{output}: exists and is not a mega-cube of musedask; choose another name or remove it"
         )
-    return tables[0] if tables else list(exposures)
 
 
 def _check_all_used(offsets: OffsetTable, cubes: Sequence[xr.Dataset], job: StackJob) -> None:
     """Offsets for exposures that are not there are most often a wrong file: say so."""
     known = {str(cube["date_obs"].values)[:23] for cube in cubes}
-    if job.exposures[0].endswith(".ecsv"):  # its rows that are not used are known as well
-        known |= {str(date)[:23] for date in read_exposure_table(job.exposures[0])["date_obs"]}
+    if job.table is not None:  # its rows that are not used are known as well
+        known |= {str(date)[:23] for date in read_exposure_table(job.table)["date_obs"]}
     strange = [row for row in offsets if row.date_obs[:23] not in known]
     if strange and not job.allow_missing:
         raise InputError(
@@ -183,18 +293,9 @@ def _check_all_used(offsets: OffsetTable, cubes: Sequence[xr.Dataset], job: Stac
         )
 
 
-def _check_variances(job: StackJob) -> None:
-    for cube in open_exposures(_listed(job.exposures), duplicates=job.duplicates):
-        source = direct_source(cube)
-        if source is not None:
-            check_variance(source)
-
-
 def _grid(job: StackJob, cubes: Sequence[xr.Dataset], offsets: OffsetTable | None) -> CubeGrid:
     axis = _axis(job, cubes)
     if job.refcube is not None:
-        if job.overlap or job.pixel_arcsec is not None:
-            raise InputError("--refcube gives the grid: leave out --overlap and --pixel")
         grid = CubeGrid.from_file(job.refcube)
     elif job.overlap:
         grid = CubeGrid.overlap(
@@ -210,15 +311,25 @@ def _grid(job: StackJob, cubes: Sequence[xr.Dataset], offsets: OffsetTable | Non
 
 
 def _axis(job: StackJob, cubes: Sequence[xr.Dataset]) -> str | SpectralAxis:
-    if job.wavelengths in ("common", "nominal"):
+    numbers = _numbers(job.wavelengths)
+    if numbers is None:
         return job.wavelengths
-    parts = job.wavelengths.split(":")
-    try:
-        first, step, size = float(parts[0]), float(parts[1]), int(parts[2])
-    except (IndexError, ValueError):
-        raise InputError(
-            f"wavelengths {job.wavelengths!r}: use common, nominal or first:step:size in "
-            "Angstrom, as in 4749.9:1.25:3681"
-        ) from None
     own = CubeGrid.from_cube(cubes[0]).spectral
-    return replace(own, first_angstrom=first, step_angstrom=step, size=size)
+    return replace(own, first_angstrom=numbers[0], step_angstrom=numbers[1], size=numbers[2])
+
+
+def _numbers(wavelengths: str) -> tuple[float, float, int] | None:
+    """First, step and size of an axis that is given in numbers; None for a name."""
+    if wavelengths in ("common", "nominal"):
+        return None
+    try:
+        first, step, size = wavelengths.split(":")
+        found = float(first), float(step), int(size)
+    except ValueError:
+        found = math.nan, 0.0, 0
+    if not (math.isfinite(found[0]) and found[1] > 0 and found[2] > 0):
+        raise InputError(
+            f"wavelengths {wavelengths!r}: use common, nominal or FIRST:STEP:SIZE in "
+            "Angstrom, as in 4749.9:1.25:3681"
+        )
+    return found
