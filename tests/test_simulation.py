@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tracemalloc
 from dataclasses import replace
 
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from mpdaf.obj import Cube
 from scipy import ndimage, special
 
+from musedask.cube import make_cube
 from musedask.errors import FileError, InputError, MissingError
 from musedask.offsets import OffsetTable
-from musedask.simulation import observe as observe_module
+from musedask.placement import place
 from musedask.simulation.abell478 import (
     HALPHA_WINDOW_ANGSTROM,
     HST_FILE,
@@ -43,8 +45,10 @@ from musedask.simulation.sky import AnalyticSky, Galaxy, Line, PointSource, Spec
 from musedask.simulation.truth import read_truth
 from musedask.sky import SkyProjection
 
+observe_module = sys.modules[observe.__module__]
 RA, DEC = 53.16, -60.0
 STAR = AnalyticSky((PointSource(RA, DEC, Spectrum(5000.0)),))
+EMITTER = AnalyticSky((PointSource(RA, DEC, Spectrum(50.0, (Line(4770.0, 9000.0),))),))
 FLAT = AnalyticSky((Galaxy(RA, DEC, Spectrum(1e-6), 1.0),))
 SMALL = {"shape": (24, 24)}
 
@@ -271,7 +275,7 @@ def test_the_pointing_in_the_header_is_the_target_and_the_dither(tmp_path):
     assert (data["CRVAL1"], data["CRVAL2"]) == (header["RA"], header["DEC"])
 
 
-def test_a_rotation_error_turns_sources_about_the_pointing(tmp_path):
+def test_a_rotation_error_turns_sources_about_the_centre(tmp_path):
     off_axis = AnalyticSky((PointSource(RA, DEC + 4 / 3600, Spectrum(1.0)),))
     spec = spec_of(rotation_error_deg=5.0, moffat_beta=None)
     observe(off_axis, spec, tmp_path / "a.fits", shape=(80, 80))
@@ -283,11 +287,12 @@ def test_a_rotation_error_turns_sources_about_the_pointing(tmp_path):
     assert (dec - DEC) * 3600 == pytest.approx(4 * np.cos(np.radians(5)), abs=5e-3)
 
 
-def test_the_truth_is_in_the_file_to_float32(tmp_path):
-    made = observe(STAR, spec_of(), tmp_path / "a.fits", **SMALL)
+def test_the_truth_is_in_the_file_to_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(observe_module, "_VOXELS_PER_RUN", 4 * 24 * 24)
+    made = observe(EMITTER, spec_of(), tmp_path / "a.fits", **SMALL)
     footprint = made.footprint
     expected = true_cube(
-        STAR, footprint.true_projection, footprint.shape, made.spec.spectral.wavelengths,
+        EMITTER, footprint.true_projection, footprint.shape, made.spec.spectral.wavelengths,
         made.spec.psf,
     )  # fmt: skip
     np.testing.assert_allclose(read(tmp_path / "a.fits")[0], expected, rtol=1e-6)
@@ -472,6 +477,28 @@ def test_memory_does_not_grow_with_the_number_of_channels(tmp_path):
 def test_an_impossible_exposure_is_refused_by_name(values, word):
     with pytest.raises(InputError, match=word):
         spec_of(**values)
+
+
+@given(
+    east=st.floats(-2, 2), north=st.floats(-2, 2), turn=st.floats(-3, 3),
+    phase=st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)),
+)  # fmt: skip
+def test_the_offset_table_puts_an_exposure_where_it_really_was(east, north, turn, phase):
+    """The stack's own placing of the exposure, by header and table, is the simulation's truth."""
+    spec = spec_of(
+        ra_offset_arcsec=east, dec_offset_arcsec=north, rotation_error_deg=turn, phase=phase
+    )
+    footprint = Footprint(spec, (20, 30))
+    empty = np.zeros((spec.n_channels, 20, 30), np.float32)
+    cube = make_cube(
+        {"flux": empty, "variance": empty}, footprint.projection, spec.spectral,
+        scalars={"name": "a", "date_obs": spec.date_obs},
+    )  # fmt: skip
+    placed = place(cube, OffsetTable((spec.offset,))).sky
+    corners = np.array([0, 29, 29, 0]), np.array([0, 0, 19, 19])
+    np.testing.assert_allclose(
+        placed.to_sky(*corners), footprint.true_projection.to_sky(*corners), rtol=0, atol=1e-8
+    )
 
 
 # --- the file ----------------------------------------------------------------------------------

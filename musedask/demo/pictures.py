@@ -94,6 +94,7 @@ def _draw(
     """Draw one picture with its axes and its colour bar."""
     from matplotlib import colormaps
     from matplotlib.colors import AsinhNorm, BoundaryNorm
+    from matplotlib.ticker import MultipleLocator
 
     counts = title.startswith("Exposures")
     if counts:
@@ -109,6 +110,8 @@ def _draw(
         cmap=colours, norm=norm, interpolation="nearest",
     )  # fmt: skip
     axes.set_facecolor(_EMPTY)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MultipleLocator(5))
     axes.set(xlabel="east  [arcsec]", ylabel="north  [arcsec]", title=title)
     ticks = np.arange(top + 1) if counts else _round_ticks(scale[1])
     bar = figure.colorbar(drawn, ax=axes, shrink=0.92, pad=0.02, ticks=ticks)

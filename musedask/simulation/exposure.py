@@ -66,7 +66,7 @@ class ExposureSpec:
     dec_offset_arcsec: float = 0.0
     """The same to the north."""
     rotation_error_deg: float = 0.0
-    """Position angle by which the header's WCS is turned too far, about the pointing."""
+    """Position angle by which the header's WCS is turned too far, about the array's centre."""
     seeing_arcsec: float = 0.8
     """Full width at half maximum of the point-spread function."""
     moffat_beta: float | None = 2.8
@@ -214,9 +214,10 @@ class Footprint:
     def true_projection(self) -> SkyProjection:
         """Where the spaxels really are."""
         spec = self.spec
+        ny, nx = self.shape
         return self.projection.moved(
             spec.ra_offset_arcsec, spec.dec_offset_arcsec, spec.rotation_error_deg,
-            dec_deg=spec.pointing_deg[1],
+            dec_deg=spec.pointing_deg[1], about=((nx - 1) / 2, (ny - 1) / 2),
         )  # fmt: skip
 
     def field_coordinates(self) -> tuple[Floats, Floats]:
