@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from hypothesis import strategies as st
 
 from musedask.cube import check_cube
 from musedask.errors import FileError, InputError, MissingError
-from musedask.megacube import megacube_info, open_megacube, swap, write_megacube, writing
+from musedask.megacube import direct, megacube_info, open_megacube, swap, write_megacube, writing
+from musedask.megacube.layout import codec_of
 from musedask.megacube.shards import ShardCodec, write_atomically
 
 SHAPE = (10, 11, 13)
@@ -454,8 +456,6 @@ def test_two_builds_give_the_same_bytes_whatever_their_place(tmp_path):
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_zarr_python_reads_our_shards(data):
-    import tempfile
-
     inner = tuple(data.draw(st.integers(1, 4)) for _ in range(3))
     shard = tuple(n * data.draw(st.integers(1, 3)) for n in inner)
     shape = tuple(data.draw(st.integers(1, n)) for n in shard)
@@ -477,3 +477,40 @@ def test_zarr_python_reads_our_shards(data):
         write_atomically(path / "0", codec.encode(values, shard))
         want = np.where(np.isnan(values), fill, values).astype(dtype)
         np.testing.assert_array_equal(array[:], want)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_bands_read_the_same_as_zarr_python(data):
+    shape = tuple(data.draw(st.integers(1, 9)) for _ in range(3))
+    inner = tuple(data.draw(st.integers(1, 3)) for _ in range(3))
+    block = tuple(n * data.draw(st.integers(1, 3)) for n in inner)
+    variable = data.draw(st.sampled_from(["flux", "n_exposures"]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    values = np.where(rng.random(shape) < 0.5, 0, rng.integers(0, 9, shape))
+    codec = codec_of(variable, inner)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        array = zarr.create_array(
+            folder, shape=shape, shards=block, chunks=inner, dtype=codec.dtype,
+            fill_value=codec.fill, chunk_key_encoding={"name": "default", "separator": "."},
+            compressors=None if codec.level is None else zarr.codecs.ZstdCodec(level=codec.level),
+        )  # fmt: skip
+        array[:] = values
+        patch.setattr(direct, "_BAND_BYTES", data.draw(st.sampled_from([1, 200, 10**6])))
+        stored = direct.StoredArray(folder, variable, "", shape, block, inner)
+        got = np.full(shape, 99, codec.dtype)
+        for k, j in np.ndindex(*stored.n_rows):
+            for region, band in stored.bands(k, j):
+                got[region] = band
+        np.testing.assert_array_equal(got, values)
+
+
+@pytest.mark.parametrize("variable", ["flux", "n_exposures"])
+@pytest.mark.parametrize("size", [3, 120, -1])
+def test_a_shard_that_was_cut_short_is_an_error_that_names_it(tmp_path, variable, size):
+    write_megacube(fake_stack(), tmp_path / "m.zarr")
+    path = tmp_path / "m.zarr" / "median" / variable / "c.0.0.0"
+    os.truncate(path, size % path.stat().st_size)
+    stored = direct.stored_array(open_megacube(tmp_path / "m.zarr")["median"], variable)
+    with pytest.raises(FileError, match=r"c\.0\.0\.0: is damaged"):
+        list(stored.bands(0, 0))

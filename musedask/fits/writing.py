@@ -155,15 +155,17 @@ class _Stream:
     ticker: Ticker
     """Counts megabytes."""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held for the sums and the ticker."""
+    """Held for writing, for the sums and the ticker."""
     written: int = 0
     """Bytes."""
 
     def write(self, variable: str, region: Region, block: Array) -> None:
         """Put a block into its place, in the byte order of FITS."""
         image = self.images[variable]
-        for runs, offset in _runs(image, region, block):
-            _write_all(self.descriptor, runs, self.starts[variable] + offset)
+        for run, offset in _runs(image, region, block):
+            # One at a time: a file takes one writer, and those that wait in the kernel spin.
+            with self.lock:
+                _write_all(self.descriptor, run, self.starts[variable] + offset)
         with self.lock:
             if variable == "exposure_time":
                 _, ys, xs = region
@@ -220,12 +222,16 @@ def _write_file(
 def _stream_all(cube: xr.Dataset, stream: _Stream) -> None:
     """Compute and write all blocks; variables that come out of one task go together."""
     stored = {name: stored_array(cube, name) for name in stream.images}
-    arrays = {name: _lazy(cube[name].data) for name in stream.images if stored[name] is None}
+    arrays = {name: cube[name].data for name in stream.images if stored[name] is None}
+    present = [name for name, array in arrays.items() if not isinstance(array, da.Array)]
+    in_memory = {name: np.asarray(arrays.pop(name)) for name in present}
     groups = _related(arrays)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
         for name, array in stored.items():
             if array is not None:
                 _stream_stored(name, array, stream, pool)
+        for name, values in in_memory.items():
+            _stream_memory(name, values, stream, pool)
         for names in groups:
             if len(names) == 1:
                 _stream_alone(names[0], arrays[names[0]], stream, pool)
@@ -243,6 +249,18 @@ def _stream_stored(
             stream.write(name, region, values)
 
     _bounded(pool, move, np.ndindex(*array.n_rows))
+
+
+def _stream_memory(name: str, values: Array, stream: _Stream, pool: ThreadPoolExecutor) -> None:
+    """Write what is in memory, some channels at a time."""
+    nz, ny, nx = values.shape
+    depth = max(1, _NUMPY_BLOCK_BYTES // (values.itemsize * ny * nx))
+
+    def move(z: int) -> None:
+        part = values[z : z + depth]
+        stream.write(name, (slice(z, z + len(part)), slice(0, ny), slice(0, nx)), part)
+
+    _bounded(pool, move, ((z,) for z in range(0, nz, depth)))
 
 
 def _stream_alone(name: str, array: da.Array, stream: _Stream, pool: ThreadPoolExecutor) -> None:
@@ -295,16 +313,6 @@ def _bounded(
             future.cancel()
 
 
-def _lazy(values: Any) -> da.Array:
-    """The values as a Dask array; what is in memory is cut into runs of channels."""
-    if isinstance(values, da.Array):
-        return values
-    channel = values.itemsize * values.shape[1] * values.shape[2]
-    depth = max(1, _NUMPY_BLOCK_BYTES // channel)
-    array: da.Array = da.from_array(values, chunks=(depth, -1, -1), name=False)
-    return array
-
-
 def _related(arrays: dict[str, da.Array]) -> list[list[str]]:
     """Names of the arrays, those together whose graphs have a layer in common."""
     groups: list[tuple[list[str], set[str]]] = []
@@ -333,16 +341,19 @@ def _blocks(array: da.Array) -> Iterator[tuple[Shape, Region]]:
 def _runs(image: Extension, region: Region, block: Array) -> Iterator[tuple[memoryview, int]]:
     """Pieces of a block that are contiguous in the file, and their offsets in its data.
 
-    They share one small buffer, which stays in the processor's cache.
+    They share one small buffer, which stays in the processor's cache: use a piece
+    before the next one.
     """
     _, ny, nx = image.shape
     zs, ys, xs = region
     itemsize = np.dtype(image.dtype).itemsize
     width = xs.stop - xs.start
-    rows = max(1, _BUFFER_BYTES // (width * itemsize))
+    rows = min(block.shape[1], max(1, _BUFFER_BYTES // (width * itemsize)))
+    buffer = np.empty((rows, width), image.dtype)
     for z in range(block.shape[0]):
         for y in range(0, block.shape[1], rows):
-            part = np.ascontiguousarray(block[z, y : y + rows], dtype=image.dtype)
+            part = buffer[: min(rows, block.shape[1] - y)]
+            np.copyto(part, block[z, y : y + rows], casting="unsafe")
             start = ((zs.start + z) * ny + ys.start + y) * nx + xs.start
             if width == nx:
                 yield part.data.cast("B"), start * itemsize

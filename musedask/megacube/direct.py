@@ -25,6 +25,9 @@ ENCODING = "musedask_stored"
 
 Region = tuple[slice, slice, slice]
 
+_BAND_BYTES = 2 << 20
+"""About the size of a band."""
+
 
 @dataclass(frozen=True)
 class StoredArray:
@@ -49,7 +52,7 @@ class StoredArray:
         return -(-self.shape[0] // self.block[0]), -(-self.shape[1] // self.block[1])
 
     def bands(self, k: int, j: int) -> Iterator[tuple[Region, Array]]:
-        """The voxels of a row of shards, as wide as the array and an inner chunk high and deep.
+        """The voxels of a row of shards, in bands as wide as the array and an inner chunk deep.
 
         The array that comes with a region is overwritten by the next.
 
@@ -58,23 +61,23 @@ class StoredArray:
         FileError
             If a shard cannot be read.
         """
+        nz, ny, nx = self.shape
         depth, height, _ = self.inner
-        band = np.empty((depth, height, self.shape[2]), codec_of(self.variable, self.inner).dtype)
-        zs, ys = (
-            range(n * step, min((n + 1) * step, size), inner)
-            for n, step, size, inner in zip(
-                (k, j), self.block, self.shape, self.inner, strict=False
-            )
-        )
+        dtype = codec_of(self.variable, self.inner).dtype
+        chunk_bytes = depth * height * nx * np.dtype(dtype).itemsize
+        step = height * min(max(1, _BAND_BYTES // chunk_bytes), self.block[1] // height)
+        band = np.empty((depth, step, nx), dtype)
+        first_z, first_y = k * self.block[0], j * self.block[1]
+        zs = range(first_z, min(first_z + self.block[0], nz), depth)
+        ys = range(first_y, min(first_y + self.block[1], ny), step)
         with ExitStack() as opened:
             row = [self._open(f"c.{k}.{j}.{i}", opened) for i in range(self.n_shards_x)]
-            for (a, z), (b, y) in itertools.product(enumerate(zs), enumerate(ys)):
+            for z, y in itertools.product(zs, ys):
+                deep, high = min(depth, nz - z), min(step, ny - y, first_y + self.block[1] - y)
                 for i, shard in enumerate(row):
-                    x = i * self.block[2]
-                    shard.fill(band[:, :, x : x + self.block[2]], a, b)
-                deep, high = min(depth, self.shape[0] - z), min(height, self.shape[1] - y)
-                region = slice(z, z + deep), slice(y, y + high), slice(0, self.shape[2])
-                yield region, band[:deep, :high]
+                    out = band[:, :high, i * self.block[2] : (i + 1) * self.block[2]]
+                    shard.fill(out, (z - first_z) // depth, (y - first_y) // height)
+                yield (slice(z, z + deep), slice(y, y + high), slice(0, nx)), band[:deep, :high]
 
     @property
     def n_shards_x(self) -> int:
@@ -84,14 +87,15 @@ class StoredArray:
     def _open(self, name: str, opened: ExitStack) -> _Shard:
         codec = codec_of(self.variable, self.inner)
         z, y, x = (size // step for size, step in zip(self.block, self.inner, strict=True))
+        scratch = np.empty(self.inner, codec.dtype)
         path = Path(self.folder, name)
         try:
             file = opened.enter_context(path.open("rb"))
         except FileNotFoundError:
-            return _Shard(codec, None, np.empty((z, y, x, 2)))  # all fill
+            return _Shard(codec, None, np.empty((z, y, x, 2)), scratch)  # all fill
         except OSError as err:
             raise FileError(f"{path}: cannot be read ({err.strerror}); check the store") from err
-        return _Shard(codec, file, codec.read_index(file, z * y * x).reshape(z, y, x, 2))
+        return _Shard(codec, file, codec.read_index(file, z * y * x).reshape(z, y, x, 2), scratch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,16 +108,21 @@ class _Shard:
     """Its file, if it has one."""
     index: Array
     """uint64 (z, y, x, 2): where its inner chunks lie."""
+    scratch: Array
+    """Room for an inner chunk."""
 
     def fill(self, out: Array, a: int, b: int) -> None:
-        """Put the inner chunks of a row along x side by side; ``out`` may be too narrow."""
-        step = self.codec.inner[2]
-        for c in range(-(-out.shape[2] // step)):
-            part = out[:, :, c * step : (c + 1) * step]
+        """Put inner chunks side by side, from (a, b, 0) on; those at the edges are cut."""
+        _, high, wide = self.codec.inner
+        for y, x in itertools.product(range(0, out.shape[1], high), range(0, out.shape[2], wide)):
+            part = out[:, y : y + high, x : x + wide]
             chunk = None
             if self.file is not None:
-                chunk = self.codec.read_chunk(self.file, self.index[a, b, c])
-            part[...] = self.codec.fill if chunk is None else chunk[:, :, : part.shape[2]]
+                entry = self.index[a, b + y // high, x // wide]
+                chunk = self.codec.read_chunk(self.file, entry, self.scratch)
+            part[...] = (
+                self.codec.fill if chunk is None else chunk[:, : part.shape[1], : part.shape[2]]
+            )
 
 
 def remember(cube: xr.Dataset, folder: Path, held: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ class Layout:
         """
         for axis, sizes, inner in zip(DIMS, plan.chunks, plan.inner, strict=True):
             check_chunks(sizes, axis)
-            if sizes[0] % inner:
+            if sizes[0] % inner and len(sizes) > 1:
                 raise InputError(
                     f"inner chunks of {inner} do not fill blocks of {sizes[0]} along {axis}: "
                     "choose a divisor"
@@ -70,7 +70,11 @@ class Layout:
                 raise InputError(f"a store cannot hold the variable {slot.variable!r}")
             if slot.method in RESERVED or not slot.method.isidentifier():
                 raise InputError(f"{slot.method!r} cannot be the name of a method: use another")
-        z, y, x = (sizes[0] for sizes in plan.chunks)
+        # A single block may reach over the edge: nothing is stored beyond it.
+        z, y, x = (
+            -(-sizes[0] // inner) * inner
+            for sizes, inner in zip(plan.chunks, plan.inner, strict=True)
+        )
         return cls(os.path.abspath(folder), plan.shape, (z, y, x), plan.inner, plan.slots)
 
     def moved(self, folder: Path) -> Layout:

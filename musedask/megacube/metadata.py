@@ -83,6 +83,7 @@ def _create_images(store: Any, layout: Layout, stack: Stack) -> None:
     labels = first.coords.to_dataset().drop_vars(
         [name for name, coord in first.coords.items() if "wavelength" in coord.dims]
     )
+    labels.attrs = {}  # they speak of one statistic
     _write_labels(labels, store, "images")
     units: Any = {"units": str(first["flux"].attrs.get("units", ""))}
 

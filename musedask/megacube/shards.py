@@ -101,20 +101,38 @@ class ShardCodec:
 
     def read_index(self, file: BinaryIO, n_chunks: int) -> Array:
         """Offsets and lengths, uint64 (n_chunks, 2), of a shard whose chunks are in a row."""
-        file.seek(-16 * n_chunks - 4, os.SEEK_END)
-        tail = file.read(16 * n_chunks)
-        if int.from_bytes(file.read(4), "little") != google_crc32c.value(tail):
-            raise FileError(f"{file.name}: its index is damaged; remove the store and build again")
-        return np.frombuffer(tail, dtype="<u8").reshape(n_chunks, 2)
+        size = 16 * n_chunks
+        end = os.fstat(file.fileno()).st_size
+        tail = os.pread(file.fileno(), size + 4, max(0, end - size - 4))
+        index, checksum = tail[:size], tail[size:]
+        if int.from_bytes(checksum, "little") != google_crc32c.value(index) or not checksum:
+            raise _damaged(file)
+        return np.frombuffer(index, dtype="<u8").reshape(n_chunks, 2)
 
-    def read_chunk(self, file: BinaryIO, entry: Array) -> Array | None:
-        """An inner chunk by its row of the index; None if there is only fill."""
+    def read_chunk(
+        self, file: BinaryIO, entry: Array, scratch: Array | None = None
+    ) -> Array | None:
+        """An inner chunk by its row of the index; None if there is only fill.
+
+        ``scratch``, of an inner chunk's shape and type, spares a new array;
+        what is given back may then be it.
+        """
         if entry[0] == _ABSENT:
             return None
-        file.seek(int(entry[0]))
-        packed = file.read(int(entry[1]))
+        offset, size = int(entry[0]), int(entry[1])
+        if self.level is None and scratch is not None:
+            if os.preadv(file.fileno(), [scratch.data], offset) != size:
+                raise _damaged(file)
+            return scratch
+        packed = os.pread(file.fileno(), size, offset)
+        if len(packed) != size:
+            raise _damaged(file)
         data = packed if self.level is None else Zstd(level=self.level).decode(packed)
         return np.frombuffer(data, dtype=self.dtype).reshape(self.inner)
+
+
+def _damaged(file: BinaryIO) -> FileError:
+    return FileError(f"{file.name}: is damaged or cut short; remove the store and build it again")
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
