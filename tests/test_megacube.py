@@ -17,13 +17,22 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from conftest import FULL_CAMPAIGN
 from fake_stack import FIELDS, SLOTS, Field, expected, fake_stack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musedask.cube import check_cube
 from musedask.errors import FileError, InputError, MissingError
-from musedask.megacube import direct, megacube_info, open_megacube, swap, write_megacube, writing
+from musedask.megacube import (
+    direct,
+    megacube_info,
+    open_megacube,
+    swap,
+    tasks,
+    write_megacube,
+    writing,
+)
 from musedask.megacube.layout import codec_of
 from musedask.megacube.shards import ShardCodec, write_atomically
 
@@ -59,6 +68,17 @@ def tree(store):
         for path in sorted(Path(store).rglob("*"))
         if path.is_file()
     }
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """Hashes of what undisturbed builds of the two stacks hold."""
+    trees = {}
+    for name, fields in (("plain", FIELDS), ("moved", MOVED)):
+        store = tmp_path_factory.mktemp("straight") / "s.zarr"
+        write_megacube(fake_stack(fields=fields), store)
+        trees[name] = tree(store)
+    return trees
 
 
 def beside(folder):
@@ -185,7 +205,9 @@ def test_a_dask_client_makes_each_block_once_and_the_same_bytes(tmp_path):
     assert tree(tmp_path / "client.zarr") == tree(tmp_path / "threads.zarr")
 
 
-def test_after_a_failure_only_the_missing_blocks_are_made_and_the_bytes_are_the_same(tmp_path):
+def test_after_a_failure_only_missing_blocks_are_made_and_the_bytes_are_the_same(
+    tmp_path, straight
+):
     stack = fake_stack()
     fake.FAIL["at"] = (1, 0, 0)
     with (
@@ -203,8 +225,7 @@ def test_after_a_failure_only_the_missing_blocks_are_made_and_the_bytes_are_the_
     report = write_megacube(stack, tmp_path / "m.zarr")
     assert dict.fromkeys(set(stack.plan.keys) - made, 1) == fake.CALLS
     assert report.n_found == len(made)
-    write_megacube(stack, tmp_path / "straight.zarr")
-    assert tree(tmp_path / "m.zarr") == tree(tmp_path / "straight.zarr")
+    assert tree(tmp_path / "m.zarr") == straight["plain"]
     assert beside(tmp_path) == []
 
 
@@ -213,7 +234,7 @@ def test_after_a_failure_only_the_missing_blocks_are_made_and_the_bytes_are_the_
 
 @pytest.mark.parametrize("linking", [True, False])
 def test_a_changed_exposure_rebuilds_only_the_blocks_that_it_touches(
-    tmp_path, linking, monkeypatch
+    tmp_path, linking, monkeypatch, straight
 ):
     write_megacube(fake_stack(), tmp_path / "m.zarr")
     (tmp_path / "kept").mkdir()
@@ -234,8 +255,7 @@ def test_a_changed_exposure_rebuilds_only_the_blocks_that_it_touches(
     assert_holds(tmp_path / "m.zarr", MOVED)
     # Files that the old and the new store share were not written through.
     assert tree(tmp_path / "kept") == kept
-    write_megacube(stack, tmp_path / "fresh.zarr")
-    assert tree(tmp_path / "m.zarr") == tree(tmp_path / "fresh.zarr")
+    assert tree(tmp_path / "m.zarr") == straight["moved"]
 
 
 def _refuse(*_):
@@ -354,7 +374,9 @@ def test_a_late_worker_of_a_finished_build_finds_no_folder(tmp_path):
 
 @pytest.mark.parametrize("exchange", [True, False])
 @pytest.mark.parametrize("renames", range(6))
-def test_a_swap_cut_short_at_any_rename_is_taken_up(tmp_path, monkeypatch, renames, exchange):
+def test_a_swap_cut_short_at_any_rename_is_taken_up(
+    tmp_path, monkeypatch, renames, exchange, straight
+):
     write_megacube(fake_stack(), tmp_path / "m.zarr")
     stack = fake_stack(fields=MOVED)
     if not exchange:
@@ -385,8 +407,7 @@ def test_a_swap_cut_short_at_any_rename_is_taken_up(tmp_path, monkeypatch, renam
     write_megacube(stack, tmp_path / "m.zarr")
     assert not fake.CALLS
     assert_holds(tmp_path / "m.zarr", MOVED)
-    write_megacube(stack, tmp_path / "fresh.zarr")
-    assert tree(tmp_path / "m.zarr") == tree(tmp_path / "fresh.zarr")
+    assert tree(tmp_path / "m.zarr") == straight["moved"]
     assert beside(tmp_path) == []
 
 
@@ -409,10 +430,9 @@ def start(store, delay=0.05, **keywords):
     )
 
 
-def test_killed_at_random_moments_a_build_ends_with_the_same_bytes(tmp_path):
-    write_megacube(fake_stack(), tmp_path / "straight.zarr")
+def test_killed_at_random_moments_a_build_ends_with_the_same_bytes(tmp_path, straight):
     rng = np.random.default_rng(1)
-    for _ in range(3):
+    for _ in range(10 if FULL_CAMPAIGN else 3):
         process = start(tmp_path / "m.zarr")
         # Wait for the build itself, not for Python to start.
         while process.poll() is None and not list(tmp_path.glob("m.zarr*")):
@@ -421,7 +441,7 @@ def test_killed_at_random_moments_a_build_ends_with_the_same_bytes(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     write_megacube(fake_stack(), tmp_path / "m.zarr")
-    assert tree(tmp_path / "m.zarr") == tree(tmp_path / "straight.zarr")
+    assert tree(tmp_path / "m.zarr") == straight["plain"]
     assert beside(tmp_path) == []
 
 
@@ -443,11 +463,25 @@ def test_a_full_disk_is_one_clear_error_and_leaves_the_store_as_it_was(tmp_path)
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_two_builds_give_the_same_bytes_whatever_their_place(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    write_megacube(fake_stack(), tmp_path / "m.zarr")
-    write_megacube(fake_stack(), tmp_path / "elsewhere" / "n.zarr")
-    assert tree(tmp_path / "m.zarr") == tree(tmp_path / "elsewhere" / "n.zarr")
+def test_two_builds_give_the_same_bytes_whatever_their_place(tmp_path, straight):
+    write_megacube(fake_stack(), tmp_path / "n.zarr")
+    assert tree(tmp_path / "n.zarr") == straight["plain"]
+
+
+@pytest.mark.parametrize("name", ["c.0.0.0", "0.0.0", "c.0.0.0.0"])
+def test_a_block_is_not_done_before_all_its_files_are_there(tmp_path, monkeypatch, name):
+    real = tasks.write_atomically
+
+    def write(path, pieces):
+        if path.name == name:
+            raise KeyboardInterrupt
+        return real(path, pieces)
+
+    monkeypatch.setattr(tasks, "write_atomically", write)
+    with pytest.raises(KeyboardInterrupt), dask.config.set(scheduler="synchronous"):
+        write_megacube(fake_stack(), tmp_path / "m.zarr")
+    (folder,) = tmp_path.glob("m.zarr.*.building")
+    assert not (folder / "blocks" / "c.0.0.0.0").exists()
 
 
 # Shards
