@@ -27,6 +27,8 @@ SLAB_BYTES = 64 << 20
 """Mapped pages of all exposures that a task holds at a time."""
 GATHER_BYTES = 48 << 20
 """Resampled frames of gathered exposures that a task holds at a time."""
+FAULT_AROUND_BYTES = 1 << 20
+"""A page fault maps neighbours too, also those before it that were let go of already."""
 DEEPEST_SLAB = 8
 RUN_BYTES = 48 << 10
 """Values of all exposures along a run of pixels: what fits the first levels of cache."""
@@ -269,7 +271,7 @@ def _forget(mapped: np.memmap[Any, Any], first: int, last: int) -> None:
         return
     page = mmap.ALLOCATIONGRANULARITY
     at = len(owner) - mapped.nbytes  # numpy maps from the page before the array's first byte
-    lo = (at + first) // page * page
+    lo = max(at + first - FAULT_AROUND_BYTES, 0) // page * page
     hi = min(-(-(at + last) // page) * page, len(owner))
     owner.madvise(mmap.MADV_DONTNEED, lo, hi - lo)
 
