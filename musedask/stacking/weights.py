@@ -110,4 +110,5 @@ def _noise_weight(variance: Any, scale: float, name: str) -> float:
     typical = typical_variance(variance, None)
     if not (np.isfinite(typical) and typical > 0):
         raise InputError(f"{name}: no valid variance to take a weight from; use other weights")
-    return 1.0 / (scale * scale * typical)
+    # A number of numpy: da.stack takes it as an array without dimensions.
+    return np.float64(1.0 / (scale * scale * typical))
