@@ -273,7 +273,7 @@ def _check_output(output: Path) -> None:
         raise FileError(f"{folder}: no such folder; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{folder}: cannot be written to; choose another folder for {output.name}")
-    if os.path.lexists(output) and read_description(output) is None:
+    if os.path.lexists(output) and not (output.is_dir() and read_description(output)):
         raise FileError(
             f"{output}: exists and is not a mega-cube of musedask; choose another name or remove it"
         )
