@@ -19,7 +19,7 @@ from musedask.simulation.abell478 import real_noise, real_sky
 from musedask.simulation.damage import HIT_DTYPE
 from musedask.simulation.exposure import Footprint
 from musedask.simulation.observe import Observation, observe
-from musedask.simulation.sky import AnalyticSky, PointSource, Spectrum
+from musedask.simulation.sky import AnalyticSky, PointSource, Spectrum, true_cube
 from musedask.simulation.truth import Truth, write_truth
 from musedask.sky import SkyProjection
 from musedask.spectral import SpectralAxis
@@ -156,8 +156,6 @@ def test_an_exposure_is_its_own_perfect_stack(tmp_path):
 
 def test_the_expected_mean_is_that_of_the_exposures_seeing(truth):
     """Where all exposures see a spaxel, the expectation is the plain mean of their truths."""
-    from musedask.simulation.sky import true_cube
-
     empty = np.zeros((3, *SHAPE), np.float32)
     cube = make_cube({"flux": empty, "variance": empty}, GRID, AXIS.cropped(0, 3))
     run = next(iter(expected_runs(readable(cube), truth, real_sky())))
@@ -167,6 +165,27 @@ def test_the_expected_mean_is_that_of_the_exposures_seeing(truth):
     assert all_see.sum() > 1000
     np.testing.assert_allclose(run.flux[:, all_see], mean[:, all_see], rtol=1e-4)
     assert np.isnan(run.flux[:, 0, 0]).all()
+
+
+def test_an_exposure_with_adaptive_optics_is_not_expected_in_the_laser_s_gap():
+    specs = [spec for spec in demo_specs() if spec.mode in ("WFM-AO-N", "WFM-NOAO-E")]
+    axis = SpectralAxis(5790.0, size=150, frame="BARYCENT")
+    empty = np.zeros((150, *SHAPE), np.float32)
+    cube = readable(make_cube({"flux": empty, "variance": empty}, GRID, axis))
+    most, flux = np.zeros(150, int), np.zeros((150, *SHAPE))
+    for run in expected_runs(cube, Truth(tuple(told(spec) for spec in specs)), real_sky()):
+        most[run.first : run.last] = run.most.max()
+        flux[run.first : run.last] = run.flux
+    inside = (axis.wavelengths > 5806) & (axis.wavelengths < 5965)
+    outside = (axis.wavelengths < 5804) | (axis.wavelengths > 5967)
+    assert len(specs) == 3
+    assert np.all(most[inside] == 1)
+    assert np.all(most[outside] == 3)
+    # In the gap only the exposure without a laser counts, with its own seeing.
+    (without,) = (spec for spec in specs if "-AO-" not in spec.mode)
+    alone = true_cube(real_sky(), GRID, SHAPE, axis.wavelengths[inside], without.psf)
+    middle = np.s_[:, 20:60, 20:50]
+    np.testing.assert_allclose(flux[inside][middle], alone[middle], rtol=1e-4)
 
 
 def test_the_demo_has_all_kinds_of_exposures_on_common_channels():

@@ -9,7 +9,9 @@ and at any seeing:
   is the slope of MUSE flux against the HST brightness, channel by channel, over
   the 40 x 40 spaxels that MUSE has; under bright night-sky lines and the
   galaxy's own gas lines it is interpolated. So all objects have the spectrum of
-  the central galaxy, and what is left of the HST noise is a part of this sky.
+  the central galaxy (whose outskirts are bluer in reality: there this sky is up
+  to a tenth too bright in the red), and what is left of the HST noise is a part
+  of it.
 - *Gas*: what MUSE has above that continuum in the windows of the galaxy's
   emission lines ([OIII], [OI], Halpha + [NII], [SII] at z = 0.086), as its four
   strongest singular vectors. It fades out at the edge of the 8" that MUSE
