@@ -83,6 +83,7 @@ def assert_same(found: dict[str, Any], wanted: dict[str, Any], **tolerance: floa
 
 
 class TestNothingChanges:
+    @settings(max_examples=12)
     @given(
         tile=st.integers(4, 24),
         inner=st.integers(2, 9),
@@ -166,6 +167,7 @@ class TestNothingChanges:
         np.testing.assert_array_equal(found["mean flux"][2:], flux[2:])
         assert np.isnan(found["mean flux"][:2]).all()
 
+    @settings(max_examples=12)
     @given(order=st.permutations(range(6)), resampling=RESAMPLINGS)
     def test_by_the_order_of_exposures(self, order: list[int], resampling: str) -> None:
         cubes = memory_cubes()
@@ -190,7 +192,7 @@ class TestNothingChanges:
 
 class TestScaling:
     @given(factor=st.floats(0.01, 100.0), resampling=RESAMPLINGS)
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     def test_flux_times_a_is_variance_times_a_squared(self, factor: float, resampling: str) -> None:
         cubes = memory_cubes()
         rows = [

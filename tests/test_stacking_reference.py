@@ -14,8 +14,8 @@ from exposure_cubes import date, file_cube, grid_of, noise, tan_cards
 from musedask.offsets import Offset, OffsetTable
 from musedask.stacking import stack
 
-GRID_SHAPE = (6, 20, 23)
-SHAPE = (5, 17, 19)
+GRID_SHAPE = (4, 20, 23)
+SHAPE = (4, 17, 19)
 METHODS = ("median", "mean", "clipped", "clipped_mpdaf")
 RESAMPLINGS = ("exact", "bilinear", "nearest", "lanczos3")
 DEC = -60.0
@@ -62,7 +62,7 @@ def scene(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 OFFSETS = [(0.0, 0.0), (0.31, -0.2), (-0.47, 0.11), (1.03, 0.6), (-0.9, -1.4)]
 SCALES = [1.0, 1.25, 0.8, 2.0, 1.0]
 EXPTIMES = [900.0, 600.0, 1500.0, 900.0, 60.0]
-FIRST = [0, 1, -1, 2, 0]
+FIRST = [0, 1, -1, 0, 0]
 
 
 def reference_exposures(name: str) -> list[ref.Exposure]:
@@ -126,7 +126,7 @@ def all_references(
     }
     firm = np.ones(values.shape[1:], bool)
     rng = np.random.default_rng(7)
-    for factor in (0.97, 1.03, 1.0, 1.0, 1.0):
+    for factor in (0.97, 1.03, 0.97, 1.03):
         near = values + rng.choice([-atol, atol], values.shape) + 1e-3 * values
         other = ref.clipped_of(near, variances, times, weights, nsigma=5 * factor)
         firm &= other.number == made["clipped"].number
