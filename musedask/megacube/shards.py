@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import google_crc32c
 import numpy as np
@@ -34,6 +34,19 @@ _ABSENT = np.iinfo(np.uint64).max
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+class Sliceable(Protocol):
+    """What has a shape and gives arrays for slices: an array, or what stands for one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes along z, y, x."""
+        ...
+
+    def __getitem__(self, part: Any, /) -> Array:
+        """A part as an array."""
+        ...
+
+
 @dataclass(frozen=True)
 class ShardCodec:
     """How one array's shards are encoded."""
@@ -47,7 +60,7 @@ class ShardCodec:
     level: int | None = None
     """Zstandard level of the inner chunks; None leaves them as they are."""
 
-    def encode(self, values: Array, shard: Shape) -> Iterator[bytes | memoryview]:
+    def encode(self, values: Sliceable, shard: Shape) -> Iterator[bytes | memoryview]:
         """The bytes of a shard, in pieces; nothing at all if there is only fill.
 
         Parameters
@@ -73,7 +86,7 @@ class ShardCodec:
             tail = index.tobytes()
             yield tail + int(google_crc32c.value(tail)).to_bytes(4, "little")
 
-    def _chunk(self, values: Array, where: tuple[int, ...]) -> Array | None:
+    def _chunk(self, values: Sliceable, where: tuple[int, ...]) -> Array | None:
         """One inner chunk of full size in the type on disk, or None if it is all fill."""
         starts = [n * step for n, step in zip(where, self.inner, strict=True)]
         if any(a >= size for a, size in zip(starts, values.shape, strict=True)):

@@ -69,9 +69,25 @@ def write_sidecar(made: BlockResult, layout: Layout, block: Shape) -> int:
     images = [*made.white]
     for plane in white_planes(layout):
         images += _mean_over_channels(made.planes[plane])
-    values = np.stack(images)
-    pieces = sidecar_codec(layout, block).encode(values, (len(images), *values.shape[1:]))
+    values = _Piled(tuple(images))
+    pieces = sidecar_codec(layout, block).encode(values, values.shape)
     return write_atomically(layout.sidecar(block), itertools.chain(pieces))
+
+
+@dataclass(frozen=True)
+class _Piled:
+    """Images that read as one array (image, y, x), without a copy of all of them."""
+
+    images: tuple[Array, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        ny, nx = self.images[0].shape
+        return len(self.images), ny, nx
+
+    def __getitem__(self, part: tuple[slice, slice, slice]) -> Array:
+        z, y, x = part
+        return np.stack([image[y, x] for image in self.images[z]])
 
 
 def sidecar_codec(layout: Layout, block: Shape) -> ShardCodec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from musedask.blocks import BlockResult, Slot
-from musedask.fits import FitsCube
+from musedask.errors import FileError
+from musedask.fits import FitsCube, FitsSource
 from musedask.sky import SkyProjection
 from musedask.stacking import kernels as k
 from musedask.stacking.geometry import TileGeometry, ToFrame, lanczos_table, tile_geometry
@@ -23,12 +24,10 @@ from musedask.stacking.statistics import combination, median_variance_factors
 
 KERNEL_VERSION = 1
 """Raise it when the kernel gives other values for the same input: old blocks are made again."""
-SLAB_BYTES = 64 << 20
-"""Mapped pages of all exposures that a task holds at a time."""
+SLAB_BYTES = 16 << 20
+"""Bytes of all exposures that a task holds at a time, if one channel of all is not more."""
 GATHER_BYTES = 48 << 20
 """Resampled frames of gathered exposures that a task holds at a time."""
-FAULT_AROUND_BYTES = 1 << 20
-"""A page fault maps neighbours too, also those before it that were let go of already."""
 DEEPEST_SLAB = 8
 RUN_BYTES = 48 << 10
 """Values of all exposures along a run of pixels: what fits the first levels of cache."""
@@ -93,7 +92,7 @@ def make_block(
     planes = np.empty((spec.n_planes, depth, y_hi - y_lo, x_hi - x_lo), np.float32)
     present = np.array([m.present(start, depth) for m in spec.members])
     white = np.zeros((len(spec.members), y_hi - y_lo, x_hi - x_lo), np.float32)
-    white_n = np.zeros_like(white)
+    white_n = np.zeros(white.shape, np.uint8)
     masks, table = _with_flags(geometry, spec, arrays)
     if levels is None:
         levels = np.zeros((len(spec.members), 2, depth), np.float32)
@@ -103,11 +102,11 @@ def make_block(
     times = np.array([m.exptime for m in spec.members], np.float64)
     slab = _slab_depth(spec, geometry)
     run = max(64, RUN_BYTES // (4 * len(spec.members)) // 16 * 16)
-    with _opened(spec.members, arrays, start) as slabs:
+    with _opened(spec.members, arrays, start, slab, table) as slabs:
         for lo in range(0, depth, slab):
             hi = min(lo + slab, depth)
             k.stack_slab(
-                slabs.addresses(lo), table, present[:, lo:hi],
+                slabs.load(lo, hi), table, present[:, lo:hi],
                 np.ascontiguousarray(levels[:, 0, lo:hi]),
                 np.ascontiguousarray(levels[:, 1, lo:hi]),
                 scales, np.ascontiguousarray(weights, np.float64), times, masks,
@@ -117,7 +116,6 @@ def make_block(
                 median_variance_factors(len(spec.members)), combined.steps, combined.step_ends,
                 np.array(spec.rules), planes[:, lo:hi], white, white_n, min(run, 1024),
             )  # fmt: skip
-            slabs.release(lo, hi)
     for plane, nothing in combined.untouched:
         planes[plane] = nothing
     with np.errstate(invalid="ignore"):
@@ -193,6 +191,8 @@ def _with_flags(
     for n, member in enumerate(spec.members):
         direct = arrays[n] is None
         table[n, k.SWAP] = int(direct)
+        if not direct:  # a whole array is at hand
+            table[n, [k.READ_LO, k.READ_HI]] = 0, member.frame_shape[0]
         table[n, k.QUALITY] = int(
             direct and member.source is not None and member.source.quality is not None
         )
@@ -207,29 +207,53 @@ def _with_flags(
 
 
 def _slab_depth(spec: TileSpec, geometry: TileGeometry) -> int:
-    """Channels to take at a time, so that mapped pages and gathered frames stay bounded."""
-    frames = sum(8 * m.frame_shape[0] * m.frame_shape[1] for m in spec.members)
+    """Channels to take at a time, so that the bytes read and the gathered frames stay bounded."""
+    rows = geometry.table[:, k.READ_HI] - geometry.table[:, k.READ_LO]
+    frames = sum(8 * int(n) * m.frame_shape[1] for n, m in zip(rows, spec.members, strict=True))
     y_lo, y_hi, x_lo, x_hi = spec.tile
     gathered = 8 * (y_hi - y_lo) * (x_hi - x_lo) * int((geometry.table[:, k.GATHERED] >= 0).sum())
-    by_pages = SLAB_BYTES // max(frames, 1)
+    by_bytes = SLAB_BYTES // max(frames, 1)
     by_gather = GATHER_BYTES // max(gathered, 1)
-    return int(np.clip(min(by_pages, by_gather), 1, DEEPEST_SLAB))
+    return int(np.clip(min(by_bytes, by_gather), 1, DEEPEST_SLAB))
 
 
 class _Slabs:
-    """The bytes of a block's exposures, mapped for as long as the block takes."""
+    """The bytes of a block's exposures, a few channels at a time, in one buffer.
 
-    def __init__(self, members: Sequence[Member], arrays: Sequence[Any], start: int) -> None:
+    They are read, not mapped: mapped pages count as memory in use, a page that
+    is touched brings megabytes of its neighbours along, file systems of
+    clusters map slowly, and a file that is cut short while it is mapped kills
+    the process.
+    """
+
+    def __init__(
+        self, members: Sequence[Member], arrays: Sequence[Any], start: int, slab: int,
+        table: np.ndarray[Any, Any],
+    ) -> None:  # fmt: skip
         self._start = start
         self._members = members
         self._arrays = arrays
-        self._maps: list[list[np.memmap[Any, Any]]] = [
-            [] if m.source is None or arrays[n] is not None else _maps(m.source)
+        self._rows = table[:, [k.READ_LO, k.READ_HI]]
+        self._files: dict[str, int] = {}
+        self._sources = [
+            () if m.source is None or arrays[n] is not None else _parts(m.source)
             for n, m in enumerate(members)
         ]
+        sizes = [
+            slab * len(parts) * int(rows[1] - rows[0]) * m.frame_shape[1]
+            for parts, rows, m in zip(self._sources, self._rows, members, strict=True)
+        ]
+        self._at = np.cumsum([0, *sizes])
+        self._words = np.empty(int(self._at[-1]), np.uint32)
 
-    def addresses(self, lo: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Address of flux, variance, quality of each exposure at the block's channel ``lo``."""
+    def load(self, lo: int, hi: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Read the block's channels [lo, hi).
+
+        Returns
+        -------
+        int64 (exposure, 3)
+            Addresses of flux, variance and quality.
+        """
         out = np.zeros((len(self._members), 3), np.int64)
         for n, member in enumerate(self._members):
             pair = self._arrays[n]
@@ -237,48 +261,60 @@ class _Slabs:
                 for i, array in enumerate(pair):
                     out[n, i] = array.ctypes.data + lo * array.strides[0]
                 continue
-            channel = self._start + lo + member.first_channel
-            for i, mapped in enumerate(self._maps[n]):
-                # Channels that the exposure lacks are never read, whatever their address.
-                out[n, i] = mapped.ctypes.data + channel * mapped.strides[0]
+            size = (hi - lo) * int(self._rows[n, 1] - self._rows[n, 0]) * member.frame_shape[1]
+            first_channel = self._start + lo + member.first_channel
+            for i, part in enumerate(self._sources[n]):
+                at = int(self._at[n]) + i * size
+                words = self._words[at : at + size]
+                self._read(part, member, first_channel, hi - lo, words, n)
+                out[n, i] = words.ctypes.data
         return out
 
-    def release(self, lo: int, hi: int) -> None:
-        """Let go of the pages of channels [lo, hi): mapped pages count as memory in use."""
-        for n, member in enumerate(self._members):
-            first = max(self._start + lo + member.first_channel, 0)
-            last = min(self._start + hi + member.first_channel, member.n_channels)
-            for mapped in self._maps[n]:
-                if first < last:
-                    _forget(mapped, first * mapped.strides[0], last * mapped.strides[0])
+    def _read(
+        self, part: FitsSource, member: Member, channel: int, depth: int, words: Any, n: int
+    ) -> None:
+        """Read rows of ``depth`` channels; those that the exposure lacks stay as they are."""
+        row_lo, row_hi = (int(row) for row in self._rows[n])
+        ny, nx = member.frame_shape
+        per_channel = (row_hi - row_lo) * nx
+        first, last = max(channel, 0), min(channel + depth, member.n_channels)
+        if first >= last:
+            return
+        whole = row_lo == 0 and row_hi == ny
+        runs = [(first, last)] if whole else [(c, c + 1) for c in range(first, last)]
+        for a, b in runs:
+            target = words[(a - channel) * per_channel : (b - channel) * per_channel]
+            offset = part.offset + 4 * nx * (a * ny + row_lo)
+            self._fill(part, memoryview(target).cast("B"), offset)
+
+    def _fill(self, part: FitsSource, target: memoryview, offset: int) -> None:
+        if part.path not in self._files:
+            part.check()
+            self._files[part.path] = os.open(part.path, os.O_RDONLY)
+        done = 0
+        while done < len(target):
+            got = os.preadv(self._files[part.path], [target[done:]], offset + done)
+            if got == 0:
+                raise FileError(
+                    f"{part.path}: was cut short while it was read; copy it again and start over"
+                )
+            done += got
 
     def close(self) -> None:
-        """Unmap."""
-        self._maps.clear()
+        """Close the files."""
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()
 
 
-def _maps(source: FitsCube) -> list[np.memmap[Any, Any]]:
-    parts = [source.flux, source.variance]
-    if source.quality is not None:
-        parts.append(source.quality)
-    return [part.open() for part in parts]
-
-
-def _forget(mapped: np.memmap[Any, Any], first: int, last: int) -> None:
-    """Drop pages from bytes [first, last) of an array, rounded outwards to pages."""
-    owner = mapped.base
-    if not isinstance(owner, mmap.mmap):
-        return
-    page = mmap.ALLOCATIONGRANULARITY
-    at = len(owner) - mapped.nbytes  # numpy maps from the page before the array's first byte
-    lo = max(at + first - FAULT_AROUND_BYTES, 0) // page * page
-    hi = min(-(-(at + last) // page) * page, len(owner))
-    owner.madvise(mmap.MADV_DONTNEED, lo, hi - lo)
+def _parts(source: FitsCube) -> tuple[FitsSource, ...]:
+    quality = () if source.quality is None else (source.quality,)
+    return (source.flux, source.variance, *quality)
 
 
 @contextmanager
-def _opened(members: Sequence[Member], arrays: Sequence[Any], start: int) -> Iterator[_Slabs]:
-    slabs = _Slabs(members, arrays, start)
+def _opened(*arguments: Any) -> Iterator[_Slabs]:
+    slabs = _Slabs(*arguments)
     try:
         yield slabs
     finally:

@@ -214,6 +214,7 @@ def tile_geometry(
         row[[k.KIND, k.NY, k.NX]] = found.kind, *frame_shapes[e]
         row[[k.ROW_LO, k.ROW_HI, k.COL_LO, k.COL_HI]] = a - y_lo, b - y_lo, c - x_lo, d - x_lo
         row[[k.SHIFT_Y, k.SHIFT_X]] = found.shift[0] + y_lo, found.shift[1] + x_lo
+        row[[k.READ_LO, k.READ_HI]] = _rows_read(mappings[e], (a, b, c, d), frame_shapes[e][0])
         if found.kind in (k.DRIFT, k.DRIFT_LANCZOS):
             drift[n] = drift_rows(mappings[e], found, y_lo, y_hi, x_lo)
         elif found.kind == k.EXACT:
@@ -238,6 +239,21 @@ def tile_geometry(
         _joined([t[1] for t in tables], np.int32, (0,)),
         _joined([t[2] for t in tables], np.float32, (0,)),
     )
+
+
+def _rows_read(to_frame: ToFrame, part: tuple[int, int, int, int], n_rows: int) -> tuple[int, int]:
+    """Rows of the frame that a part of the tile can need, with room for the widest kernel."""
+    a, b, c, d = part
+    along_y, along_x = np.linspace(a - 1, b, 17), np.linspace(c - 1, d, 17)
+    x = np.concatenate([along_x, along_x, np.full(17, c - 1.0), np.full(17, float(d))])
+    y = np.concatenate([np.full(17, a - 1.0), np.full(17, float(b)), along_y, along_y])
+    _, rows = to_frame(x, y)
+    if not np.all(np.isfinite(rows)):
+        return 0, n_rows
+    room = k.BORDER + 2
+    low = int(np.clip(np.floor(rows.min()) - room, 0, n_rows - 1))
+    high = int(np.clip(np.ceil(rows.max()) + room + 1, low + 1, n_rows))
+    return low, high
 
 
 def _joined(pieces: list[Any], dtype: Any, empty: tuple[int, ...], axis: int = 0) -> Any:

@@ -40,8 +40,8 @@ so that a pixel exactly half covered does not depend on rounding."""
 
 # Columns of the table of exposures.
 (KIND, NY, NX, SWAP, QUALITY, MASK, SHIFT_Y, SHIFT_X, ROW_LO, ROW_HI, COL_LO, COL_HI,
- MAP_AT, TABLE_AT, GATHERED) = range(15)  # fmt: skip
-N_COLUMNS = 15
+ MAP_AT, TABLE_AT, GATHERED, READ_LO, READ_HI) = range(17)  # fmt: skip
+N_COLUMNS = 17
 
 
 @intrinsic
@@ -129,7 +129,7 @@ def _load_rectangle(
     flux, variance, quality, mask, row, background, floor, y_lo, y_hi, x_lo, x_hi, sf, sv, sm
 ):  # fmt: skip
     """Load frame rows [y_lo, y_hi) and columns [x_lo, x_hi); 0 (missing) off the frame."""
-    ny, nx = row[NY], row[NX]
+    nx = row[NX]
     width = x_hi - x_lo
     a = max(x_lo, 0)
     b = min(x_hi, nx)
@@ -137,7 +137,7 @@ def _load_rectangle(
         f = sf[y - y_lo, :width]
         v = sv[y - y_lo, :width]
         m = sm[y - y_lo, :width]
-        if y < 0 or y >= ny or a >= b:
+        if y < row[READ_LO] or y >= row[READ_HI] or a >= b:
             f[:] = np.float32(0.0)
             v[:] = np.float32(0.0)
             m[:] = np.float32(0.0)
@@ -353,6 +353,9 @@ def _load_frame(frames, row, background, floor, scratch, frame):
     frame[(ny + BORDER) * width : (ny + 2 * BORDER) * width] = nan
     for y in range(ny):
         line = frame[(y + BORDER) * width : (y + BORDER + 1) * width]
+        if y < row[READ_LO] or y >= row[READ_HI]:
+            line[:] = nan
+            continue
         line[:BORDER] = nan
         line[nx + BORDER :] = nan
         f = sf[0, :nx]
@@ -859,14 +862,15 @@ def _add_white(values, totals, numbers):
     for p in range(values.shape[0]):
         good = values[p] == values[p]
         totals[p] += values[p] if good else np.float32(0.0)
-        numbers[p] += np.float32(1.0) if good else np.float32(0.0)
+        numbers[p] += np.uint8(1) if good else np.uint8(0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _views(addresses, e, c, row, masks):
     """Flat views of one channel of one exposure: flux, variance, quality bits, mask."""
     pixels = row[NY] * row[NX]
-    step = 4 * pixels * c
+    # Only rows from READ_LO on are in memory: the views start where row 0 would be.
+    step = 4 * row[NX] * (c * (row[READ_HI] - row[READ_LO]) - row[READ_LO])
     flux = carray(_pointer(addresses[e, 0] + step), (pixels,), np.uint32)
     variance = carray(_pointer(addresses[e, 1] + step), (pixels,), np.uint32)
     # Where there is none, any readable address does: the flag keeps it unread.
@@ -889,7 +893,7 @@ def stack_slab(
     ----------
     addresses : int64 (exposure, 3)
         Addresses of the first of these channels' flux, variance and quality:
-        4-byte words, C order (channel, y, x).
+        4-byte words, C order (channel, y, x), rows READ_LO to READ_HI.
     table : int64 (exposure, N_COLUMNS)
         Kind of geometry, frame shape, flags, and the part of the tile touched.
     present : bool (exposure, channel)
@@ -916,8 +920,8 @@ def stack_slab(
         Parameters of the clippings.
     planes : float32 (plane, channel, y, x)
         Filled.
-    white, white_n : float32 (exposure, y, x)
-        Sum over channels and their number, added to.
+    white, white_n : float32, uint8 (exposure, y, x)
+        Sum over channels and their number, added to; up to 255 channels.
     run : int
         Pixels that are combined at a time.
     """
