@@ -10,7 +10,7 @@ import stacking_reference as ref
 from astropy.io import fits
 from astropy.wcs import WCS
 from exposure_cubes import grid_of, memory_cube, noise, tan_cards
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reproject import reproject_exact, reproject_interp
 
@@ -259,7 +259,6 @@ class TestPlaces:
 
 
 class TestParts:
-    @settings(max_examples=20)
     @given(
         resampling=st.sampled_from(RESAMPLINGS),
         turn=st.sampled_from([0.0, 0.03, 0.4, 30.0]),
