@@ -6,20 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import xarray as xr
-
-from musedask.cube import sky_of, spectral_of
 from musedask.errors import FileError, InputError, MusedaskError
-from musedask.exposures import read_exposure_table
-from musedask.fits import open_cube
-from musedask.fits.hdus import as_file_error, describe_non_fits
-from musedask.grid import CubeGrid
-from musedask.megacube import megacube_info, open_megacube
-from musedask.megacube.layout import Layout, read_description
-from musedask.offset_formats import recognise
-from musedask.offsets import OffsetTable
+
+# Each kind of file needs libraries that take a second to import: its function imports them.
+if TYPE_CHECKING:
+    import xarray as xr
 
 _FITS_ENDS = (".fits", ".fit", ".fits.gz", ".fits.fz", ".fit.gz")
 _BUILDING = ".building"
@@ -47,10 +40,11 @@ def describe(path: str | Path) -> str:
         return _folder(path)
     if not path.exists():
         if list(path.parent.glob(f"{path.name}.*{_BUILDING}")):
+            from musedask.megacube import open_megacube
+
             open_megacube(path)  # raises, and says what became of the store
         raise FileError(f"{path}: no such file; check the path")
-    with as_file_error(str(path)), path.open("rb") as file:
-        start = file.read(80)
+    start = _start(path)
     if not start:
         raise FileError(f"{path}: is empty (0 bytes); copy or make it again")
     if start.startswith(b"# %ECSV"):
@@ -62,7 +56,22 @@ def describe(path: str | Path) -> str:
     return _offsets(path)
 
 
+def _start(path: Path) -> bytes:
+    """The first bytes of a file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(200)
+    except OSError as err:
+        raise FileError(f"{path}: cannot be read ({err.strerror}); ask its owner") from err
+
+
 def _folder(path: Path) -> str:
+    import numpy as np
+
+    from musedask.grid import CubeGrid
+    from musedask.megacube import megacube_info, open_megacube
+    from musedask.megacube.layout import read_description
+
     if read_description(path) is None:
         cubes = sum(1 for entry in path.iterdir() if entry.name.lower().endswith(_FITS_ENDS))
         hint = f"; it holds {cubes} FITS files, give one of them" if cubes else ""
@@ -84,6 +93,8 @@ def _folder(path: Path) -> str:
 
 def _build(path: Path) -> str:
     """A store on its way: what is there of it."""
+    from musedask.megacube.layout import Layout, read_description
+
     held = read_description(path) or {}
     shape, block, inner = (
         (int(held[key][0]), int(held[key][1]), int(held[key][2]))
@@ -98,10 +109,12 @@ def _build(path: Path) -> str:
 
 def _table(path: Path) -> str:
     """An ECSV is a table of offsets or of exposures: the columns tell."""
-    with as_file_error(str(path)):
-        text = path.read_text(encoding="utf-8", errors="replace")
-    if "ra_offset_arcsec" in text:
+    if "ra_offset_arcsec" in path.read_text(encoding="utf-8", errors="replace"):
         return _offsets(path)
+    import numpy as np
+
+    from musedask.exposures import read_exposure_table
+
     table = read_exposure_table(path, must_exist=False)
     used = table[np.asarray(table["use"], bool)]
     missing = [name for name in used["path"] if not Path(name).is_file()]
@@ -117,6 +130,9 @@ def _table(path: Path) -> str:
 
 
 def _offsets(path: Path) -> str:
+    from musedask.offset_formats import recognise
+    from musedask.offsets import OffsetTable
+
     try:
         table = OffsetTable.read(path)
     except InputError as err:
@@ -145,11 +161,14 @@ def _counted(values: Iterable[str], unnamed: str) -> str:
 
 
 def _fits(path: Path) -> str:
+    from musedask.cube import sky_of, spectral_of
+    from musedask.fits import open_cube
+    from musedask.fits.hdus import describe_non_fits
+
     try:
         cube = open_cube(path)
     except MusedaskError as cube_error:
-        with as_file_error(str(path)), path.open("rb") as file:
-            start = file.read(200)
+        start = _start(path)
         if not start.startswith((b"SIMPLE  =", b"\x1f\x8b")):
             raise FileError(describe_non_fits(start, str(path))) from None
         try:

@@ -32,11 +32,11 @@ from musedask.placement import exposure_key
 from musedask.progress import Progress
 from musedask.spectral import SpectralAxis
 from musedask.stacking import StackOptions, stack_with
-from musedask.stacking.block import GATHER_BYTES, SLAB_BYTES
+from musedask.stacking.block import DEEPEST_SLAB, GATHER_BYTES, SLAB_BYTES
 
 logger = logging.getLogger(__name__)
 
-BASE_MEMORY = 350 << 20
+BASE_MEMORY = 300 << 20
 """Resident size of Python with its libraries and compiled kernels, about."""
 _COPIES = 2
 """Planes' worth of a block that a task holds beside the planes: what is being written."""
@@ -197,7 +197,7 @@ def estimate(job: StackJob, threads: int | None = None) -> Estimate:
     n_planes = max(slot.plane for slot in plan.slots) + 1
     widest = max(len(members) for members in plan.touching.values())
     block = 4 * ny * nx * ((n_planes + _COPIES) * depth + 2 * widest)
-    mapped = min(SLAB_BYTES, widest * depth * ny * nx * 8)
+    mapped = min(SLAB_BYTES, widest * min(depth, DEEPEST_SLAB) * ny * nx * 8)
     task = block + mapped + min(GATHER_BYTES, mapped)
     return Estimate(
         job.output, planned.exposures.sizes["exposure"], len(plan.keys), len(todo), plan.shape,

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from command_line import PIXEL_DEG, SHAPE, at_first_progress, expose, succeeded, tree, values
+from command_line import (
+    PIXEL_DEG,
+    SHAPE,
+    at_first_progress,
+    expose,
+    process,
+    succeeded,
+    tree,
+    values,
+)
 
 from musedask import open_megacube
 from musedask.errors import FileError, InputError
@@ -355,3 +364,21 @@ def test_a_file_that_changes_during_the_run_is_noticed_and_nothing_is_left(tmp_p
 def test_a_job_that_contradicts_itself_is_refused_before_anything_is_read(changes, match, tmp_path):
     with pytest.raises(InputError, match=match):
         StackJob(**{"exposures": ("a.fits",), "output": tmp_path / "a.zarr", **changes})
+
+
+def test_the_memory_that_a_dry_run_states_is_what_a_run_takes(tmp_path):
+    shape = (64, 200, 210)
+    flux, variance = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+    paths = [
+        expose(tmp_path, n, flux=flux, variance=variance, shape=shape, x=0.3 * n) for n in range(3)
+    ]
+    arguments = ["stack", *paths, "-o", tmp_path / "deep.zarr", "--threads", "1"]
+    job = StackJob(tuple(map(str, paths)), tmp_path / "deep.zarr")
+    stated = estimate(job, threads=1).memory
+    running = process(*arguments)
+    with running.stdout, running.stderr:
+        said = running.stderr.read()
+    _, running.returncode, usage = os.wait4(running.pid, 0)
+    used = usage.ru_maxrss * 1024
+    assert running.returncode == 0, said
+    assert 0.6 * stated < used < 1.1 * stated
