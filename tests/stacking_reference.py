@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from clipping_reference import kept_by_clipping
 
 Cards = dict[str, Any]
 
@@ -281,24 +282,11 @@ def mpdaf_of(
 
 
 def clipped_of(
-    values: Any, variances: Any, times: Any, weights: Any, *, nsigma: float = 5.0,
-    fraction: float = 1.0, fewest: int = 8,
+    values: Any, variances: Any, times: Any, weights: Any, **rule: float
 ) -> Combined:  # fmt: skip
-    """Rejection around the median, then the weighted mean.
-
-    ``width^2 = nsigma^2 max(var, mad^2) + (fraction median)^2``; the MAD counts from
-    ``fewest`` valid values on.
-    """
-
-    def rule(f: Any, v: Any, inside: Any) -> tuple[float, float, Any]:
-        centre = np.median(f)
-        mad = 1.4826 * np.median(abs(f - centre)) if f.size >= fewest else 0.0
-        width = np.sqrt(nsigma**2 * np.maximum(v, mad**2) + (fraction * centre) ** 2)
-        kept = abs(f - centre) <= width
-        w = weights[inside[kept]]
-        if not kept.any():
-            return np.nan, np.nan, inside[kept]
-        flux = (w * f[kept]).sum() / w.sum()
-        return flux, (w**2 * v[kept]).sum() / w.sum() ** 2, inside[kept]
-
-    return _loop(values, rule, variances, times)
+    """Rejection around the centre, channel by channel, then the weighted mean of what is kept."""
+    kept = np.stack(
+        [kept_by_clipping(values[:, z], variances[:, z], **rule) for z in range(values.shape[1])],
+        axis=1,
+    )
+    return mean_of(np.where(kept, values, np.nan), variances, times, weights)

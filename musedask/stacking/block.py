@@ -22,7 +22,7 @@ from musedask.stacking.geometry import TileGeometry, ToFrame, lanczos_table, til
 from musedask.stacking.members import Member, member_mask
 from musedask.stacking.statistics import combination, median_variance_factors
 
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Raise it when the kernel gives other values for the same input: old blocks are made again."""
 SLAB_BYTES = 16 << 20
 """Bytes of all exposures that a task holds at a time, if one channel of all is not more."""
@@ -44,8 +44,10 @@ class TileSpec:
     """Projection of the whole grid."""
     tile: tuple[int, int, int, int]
     """First and last plus one row, first and last plus one column on the grid."""
+    padded: tuple[int, int, int, int]
+    """The same with the pixels around it that its clipping looks at."""
     members: tuple[Member, ...]
-    """The exposures that touch it, in the order of DATE-OBS."""
+    """The exposures that touch the padded tile, in the order of DATE-OBS."""
     slots: tuple[Slot, ...]
     """Layout of the outputs."""
     rules: tuple[float, ...]
@@ -89,6 +91,8 @@ def make_block(
     depth = min(spec.depth, spec.n_channels - start)
     geometry = _geometry(spec)
     y_lo, y_hi, x_lo, x_hi = spec.tile
+    top, bottom, left, right = spec.padded
+    padded = np.array([bottom - top, right - left, y_lo - top, x_lo - left])
     planes = np.empty((spec.n_planes, depth, y_hi - y_lo, x_hi - x_lo), np.float32)
     present = np.array([m.present(start, depth) for m in spec.members])
     white = np.zeros((len(spec.members), y_hi - y_lo, x_hi - x_lo), np.float32)
@@ -114,7 +118,7 @@ def make_block(
                 geometry.weights, _lanczos(),
                 combined.selections, combined.sizes, combined.networks, combined.network_ends,
                 median_variance_factors(len(spec.members)), combined.steps, combined.step_ends,
-                np.array(spec.rules), planes[:, lo:hi], white, white_n, min(run, 1024),
+                np.array(spec.rules), padded, planes[:, lo:hi], white, white_n, min(run, 1024),
             )  # fmt: skip
     for plane, nothing in combined.untouched:
         planes[plane] = nothing
@@ -147,7 +151,7 @@ class _GeometryCache:
 
     def get(self, spec: TileSpec) -> TileGeometry:
         frames = tuple((m.sky, m.footprint, m.frame_shape) for m in spec.members)
-        key = (spec.grid_sky, spec.tile, frames)
+        key = (spec.grid_sky, spec.padded, frames)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -161,7 +165,7 @@ class _GeometryCache:
                 [mapping(spec.grid_sky, m.sky) for m in spec.members],
                 [m.footprint for m in spec.members],
                 [m.frame_shape for m in spec.members],
-                spec.tile,
+                spec.padded,
             )
             with self._lock:
                 self._kept[key] = made
@@ -210,7 +214,7 @@ def _slab_depth(spec: TileSpec, geometry: TileGeometry) -> int:
     """Channels to take at a time, so that the bytes read and the gathered frames stay bounded."""
     rows = geometry.table[:, k.READ_HI] - geometry.table[:, k.READ_LO]
     frames = sum(8 * int(n) * m.frame_shape[1] for n, m in zip(rows, spec.members, strict=True))
-    y_lo, y_hi, x_lo, x_hi = spec.tile
+    y_lo, y_hi, x_lo, x_hi = spec.padded
     gathered = 8 * (y_hi - y_lo) * (x_hi - x_lo) * int((geometry.table[:, k.GATHERED] >= 0).sum())
     by_bytes = SLAB_BYTES // max(frames, 1)
     by_gather = GATHER_BYTES // max(gathered, 1)

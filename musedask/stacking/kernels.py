@@ -29,11 +29,18 @@ MEAN, MEDIAN, CLIPPED, CLIPPED_MPDAF = range(4)
 
 LANCZOS_PHASES = 1024
 LANCZOS_TAPS = 6
-STRIP_ROWS = 8
+STRIP_ROWS = 16
 BORDER = 3
 """Missing pixels around a frame in scratch, for taps that reach over its edge."""
 MARGIN = 16
 """Room in a strip's scratch for the drift of an exposure against the tile."""
+HALO = 4
+"""Rows and columns around a pixel from which the clipping takes the image's structure:
+the reach of the pairs below, and one for the mean of 3 x 3."""
+PAIR_REACH = 3
+RANGE_REACH = 2
+MPDAF_RULES = 5
+"""Where the rules of mpdaf's clipping start."""
 HALF = np.float32(0.5 - 1e-5)
 """A voxel is kept where this much of its weight was valid; a hair below one half,
 so that a pixel exactly half covered does not depend on rounding."""
@@ -787,14 +794,16 @@ def _store_mpdaf(values, variances, members, times, p_lo, n, rules, flux, varian
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _combine_run(
-    values, variances, weights, times, members, network, c_n, steps, rules, p_lo, n, work, outs
-):
-    """All statistics of one selection of exposures along a run of pixels.
+    values, variances, weights, times, members, network, c_n, steps, rules, p_lo, n, work, outs,
+    centres,
+):  # fmt: skip
+    """The statistics that need no neighbours, of one selection along a run of pixels.
 
     ``steps`` int64 (statistic, 5): kind and the rows of ``outs`` for flux,
-    variance, number and time.
+    variance, number and time. ``centres`` float32 (2, pixel) is filled for the
+    clipping, if it has a row: its centre and the number of values.
     """  # fmt: skip
-    stack, n_valid, centre, limits, sums, spare = work
+    stack, n_valid, centre, limits, sums = work
     size = members.shape[0]
     sort = False
     for s in range(steps.shape[0]):
@@ -815,17 +824,13 @@ def _combine_run(
                 variances, values, members, times, p_lo, n, n_valid, c_n, sums, variance, time
             )
         elif kind == CLIPPED:
-            _clipping_limits(
-                values, members, p_lo, n, network, n_valid, centre, rules, stack, spare, limits
-            )
-            _weighted_sums(
-                values, variances, members, weights, times, p_lo, n, limits, True, centre, sums
-            )
-            _store_mean(sums, n, flux, variance, number, time)
+            _clipping_centre(stack, size, n, n_valid, centre, centres[0, p_lo : p_lo + n])
+            centres[1, p_lo : p_lo + n] = n_valid[:n]
         elif kind == CLIPPED_MPDAF:
             _store_mpdaf(
-                values, variances, members, times, p_lo, n, rules[4:], flux, variance, number, time
-            )
+                values, variances, members, times, p_lo, n, rules[MPDAF_RULES:], flux, variance,
+                number, time,
+            )  # fmt: skip
         else:
             _weighted_sums(
                 values, variances, members, weights, times, p_lo, n, limits, False, centre, sums
@@ -834,35 +839,309 @@ def _combine_run(
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _clipping_limits(values, members, p_lo, n, network, n_valid, centre, rules, stack, mad, limits):
-    """Spread and floor of the clipping width at each pixel.
+def _clipping_centre(work, n_members, n, n_valid, median, out):
+    """The median; of two values the lower one, since hits only add."""
+    low = work[n_members // 2 - 1 if n_members % 2 == 0 else n_members // 2, :n]
+    two = np.float32(2.0)
+    for p in range(n):
+        out[p] = low[p] if n_valid[p] == two else median[p]
 
-    ``rules``: nsigma, fraction, fewest values for a MAD, unused.
-    """
-    zero = np.float32(0.0)
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _clip_run(
+    values, variances, weights, times, members, network, steps, rules, p_lo, n, work, outs,
+    centres, edge, edge_at,
+):  # fmt: skip
+    """The clipped mean of one selection along a run of pixels.
+
+    ``centres`` as in :func:`_combine_run`; ``edge`` float32 (pixel,): the part
+    of the squared width that comes from the image, :func:`_structure`, from
+    pixel ``edge_at`` on.
+    """  # fmt: skip
+    stack, _, mad, limits, sums = work
+    centre = centres[0, p_lo : p_lo + n]
+    n_valid = centres[1, p_lo : p_lo + n]
     size = members.shape[0]
+    limits[0, :n] = np.float32(0.0)
+    limits[1, :n] = edge[p_lo - edge_at : p_lo - edge_at + n]
+    limits[2, 0] = np.float32(rules[0] * rules[0])
     fewest = np.float32(rules[2])
-    if size >= rules[2]:
+    if size >= fewest:
         _deviations(values, members, p_lo, n, centre, stack)
         _middle(stack, network, size, n, n_valid, mad)
         for p in range(n):
             sigma = np.float32(1.4826) * mad[p]
-            limits[0, p] = sigma * sigma if n_valid[p] >= fewest else zero
-    else:
-        limits[0, :n] = zero
-    fraction = np.float32(rules[1])
-    for p in range(n):
-        edge = fraction * centre[p]
-        limits[1, p] = edge * edge
-    limits[2, 0] = np.float32(rules[0] * rules[0])
+            limits[0, p] = sigma * sigma if n_valid[p] >= fewest else np.float32(0.0)
+    _spread_of_pairs(values, variances, members, p_lo, n, n_valid, mad, limits)
+    for s in range(steps.shape[0]):
+        kind, i_flux, i_variance, i_number, i_time = steps[s]
+        if kind == CLIPPED:
+            _weighted_sums(
+                values, variances, members, weights, times, p_lo, n, limits, True, centre, sums
+            )
+            _store_mean(
+                sums, n, outs[i_flux, p_lo : p_lo + n], outs[i_variance, p_lo : p_lo + n],
+                outs[i_number, p_lo : p_lo + n], outs[i_time, p_lo : p_lo + n],
+            )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add_white(values, totals, numbers):
-    for p in range(values.shape[0]):
-        good = values[p] == values[p]
-        totals[p] += values[p] if good else np.float32(0.0)
-        numbers[p] += np.uint8(1) if good else np.uint8(0)
+def _spread_of_pairs(values, variances, members, p_lo, n, n_valid, total, limits):
+    """Where there are two values, the variance of their difference."""
+    two = np.float32(2.0)
+    zero = np.float32(0.0)
+    pairs = np.int32(0)
+    for p in range(n):
+        pairs += np.int32(1) if n_valid[p] == two else np.int32(0)
+    if pairs == 0:
+        return
+    total[:n] = zero
+    for k in range(members.shape[0]):
+        f = values[members[k], p_lo : p_lo + n]
+        v = variances[members[k], p_lo : p_lo + n]
+        for p in range(n):
+            total[p] += v[p] if f[p] == f[p] else zero
+    for p in range(n):
+        limits[0, p] = total[p] if n_valid[p] == two else limits[0, p]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _smooth_rows(image, top, n_rows, scratch, out):
+    """Means of 3 x 3 of rows [top, top + n_rows); missing pixels are left out."""
+    width = image.shape[1]
+    zero = np.float32(0.0)
+    one = np.float32(1.0)
+    column = scratch[0]
+    number = scratch[1]
+    for r in range(n_rows):
+        a, b, c = image[top + r - 1], image[top + r], image[top + r + 1]
+        for x in range(width):
+            column[x] = (
+                (a[x] if a[x] == a[x] else zero)
+                + (b[x] if b[x] == b[x] else zero)
+                + (c[x] if c[x] == c[x] else zero)
+            )
+            number[x] = (
+                (one if a[x] == a[x] else zero)
+                + (one if b[x] == b[x] else zero)
+                + (one if c[x] == c[x] else zero)
+            )
+        inner = out[r, 1 : width - 1]
+        left, right = column[: width - 2], column[2:]
+        n_left, n_right = number[: width - 2], number[2:]
+        middle, n_middle = column[1 : width - 1], number[1 : width - 1]
+        for x in range(width - 2):
+            inner[x] = (left[x] + middle[x] + right[x]) / (n_left[x] + n_middle[x] + n_right[x])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _higher(a, b):
+    """The larger value; ``b`` if ``a`` is missing."""
+    return a if a > b else b
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _lower(a, b):
+    """The smaller value; ``b`` if ``a`` is missing."""
+    return a if a < b else b
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _range_along(s, high, low):
+    """Largest and smallest of five neighbours along a row; the outputs are four shorter."""
+    n = high.shape[0]
+    a, b, c, d, e = s[:n], s[1 : n + 1], s[2 : n + 2], s[3 : n + 3], s[4 : n + 4]
+    inf = np.float32(np.inf)
+    for x in range(n):
+        high[x] = _higher(a[x], _higher(b[x], _higher(c[x], _higher(d[x], _higher(e[x], -inf)))))
+        low[x] = _lower(a[x], _lower(b[x], _lower(c[x], _lower(d[x], _lower(e[x], inf)))))
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _pair(a, b):
+    """The mean of two values, or the one that there is."""
+    both = np.float32(0.5) * (a + b)
+    return both if both == both else (a if a == a else b)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _structure(image, top, n_rows, rules, rooms, edge):
+    """How far exposures of different seeing may differ, squared, from an image of the centres.
+
+    ``(fraction c)^2 + (peak p)^2 + (wing r)^2`` where c is the pixel's own
+    centre, p how far its mean of 3 x 3 stands above that of its surroundings
+    (the lower of the two means of opposite corners, 3 pixels off) and r the range of
+    the 3 x 3 means within 2 pixels.
+
+    Parameters
+    ----------
+    image : float32 (row, HALO + x + HALO)
+        Centres of the clipping, NaN where missing and around the tile.
+    top, n_rows : int
+        Rows of ``image`` to do; there are HALO rows on either side of them.
+    edge : float32 (n_rows * x,)
+        Filled.
+    """
+    n = image.shape[1] - 2 * HALO
+    d = PAIR_REACH
+    smooth, scratch, high, low = rooms
+    fraction = np.float32(rules[1] * rules[1])
+    peak = np.float32(rules[3] * rules[3])
+    wing = np.float32(rules[4] * rules[4])
+    zero = np.float32(0.0)
+    _smooth_rows(image, top - d, n_rows + 2 * d, scratch, smooth)
+    side = HALO - RANGE_REACH
+    for r in range(n_rows + 2 * RANGE_REACH):
+        _range_along(smooth[r + d - RANGE_REACH, side : n + 2 * HALO - side], high[r], low[r])
+    for r in range(n_rows):
+        own = image[top + r, HALO : HALO + n]
+        out = edge[r * n : (r + 1) * n]
+        h0, h1, h2, h3, h4 = high[r], high[r + 1], high[r + 2], high[r + 3], high[r + 4]
+        l0, l1, l2, l3, l4 = low[r], low[r + 1], low[r + 2], low[r + 3], low[r + 4]
+        s = smooth[r + d, HALO : HALO + n]
+        a = smooth[r, HALO - d : HALO - d + n]
+        b = smooth[r, HALO + d : HALO + d + n]
+        c = smooth[r + 2 * d, HALO - d : HALO - d + n]
+        e = smooth[r + 2 * d, HALO + d : HALO + d + n]
+        # Few arrays in a loop: the compiler has to see that they do not overlap.
+        for x in range(n):
+            out[x] = _higher(h0[x], _higher(h1[x], _higher(h2[x], _higher(h3[x], h4[x]))))
+        for x in range(n):
+            out[x] -= _lower(l0[x], _lower(l1[x], _lower(l2[x], _lower(l3[x], l4[x]))))
+        falling, rising = scratch[0, :n], scratch[1, :n]
+        for x in range(n):
+            falling[x] = _pair(a[x], e[x])
+        for x in range(n):
+            rising[x] = _pair(b[x], c[x])
+        for x in range(n):
+            lower = falling[x] if falling[x] < rising[x] or rising[x] != rising[x] else rising[x]
+            above = s[x] - lower
+            above = above if above > zero else zero
+            out[x] = fraction * own[x] * own[x] + peak * above * above + wing * out[x] * out[x]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _add_white(values, row, first_y, first_x, totals, numbers):
+    """Add rows of the tile, from ``row`` on, to images that begin at ``first_y, first_x``."""
+    width = totals.shape[1]
+    zero = np.float32(0.0)
+    for y in range(values.shape[0]):
+        to = row + y - first_y
+        if to < 0 or to >= totals.shape[0]:
+            continue
+        f = values[y, first_x : first_x + width]
+        total = totals[to]
+        number = numbers[to]
+        for p in range(width):
+            good = f[p] == f[p]
+            total[p] += f[p] if good else zero
+            number[p] += np.uint8(1) if good else np.uint8(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _stages(steps, n_planes):
+    """Rows by which clipped means come later (0 if there are none), and each plane's stage."""
+    lag = 0
+    stages = np.zeros(n_planes, np.int64)
+    for s in range(steps.shape[0]):
+        late = steps[s, 0] == CLIPPED
+        lag = HALO if late else lag
+        for i in range(1, 5):
+            stages[steps[s, i]] = 2 if late else 1
+    return lag, stages
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _rows_behind(lag, n_channels, n_exposures, n_selections, tx):
+    """What a clipped mean needs of rows that have gone by, for each channel of the slab.
+
+    Returns
+    -------
+    rows : float32 (2, channel, exposure, pixel)
+        Flux and variance of the last ``lag`` rows.
+    images : float32 (channel, selection, row, column)
+        Centres of the clipping, from ``2 lag`` rows above the strip to ``lag``
+        below it, NaN where missing and in margins of ``lag``.
+    centres : float32 (channel, selection, 2, pixel)
+        The same centres and the numbers of values, where the values lie.
+    rooms, edge
+        Room for :func:`_structure`.
+    """
+    n_kept = n_channels if lag else 0
+    rows = lag + STRIP_ROWS if lag else 0
+    width = tx + 2 * lag
+    nan = np.float32(np.nan)
+    return (
+        np.full((2, n_kept, n_exposures, lag * tx), nan, np.float32),
+        np.full((n_kept, n_selections, rows + 2 * lag, width), nan, np.float32),
+        np.full((n_channels, n_selections, 2, rows * tx), nan, np.float32),
+        (
+            np.empty((rows + 2 * PAIR_REACH, width), np.float32),
+            np.empty((2, width), np.float32),
+            np.empty((rows + 2 * RANGE_REACH, tx), np.float32),
+            np.empty((rows + 2 * RANGE_REACH, tx), np.float32),
+        ),
+        np.empty(rows * tx, np.float32),
+    )
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _clip_behind(
+    values, variances, weights, times, selections, sizes, networks, network_ends,
+    steps, step_ends, rules, s_lo, s_hi, padded, run, work, outs, c, behind,
+):  # fmt: skip
+    """Clipped means of the rows of channel ``c`` whose surroundings are complete now.
+
+    Returns the first and last plus one of these rows, and where they begin in ``outs``.
+    """  # fmt: skip
+    _, images, all_centres, rooms, edge = behind
+    ty, tx = padded[0], padded[1]
+    lag = HALO
+    rows = s_hi - s_lo
+    ready_lo = max(s_lo - lag, 0)
+    ready_hi = ty if s_hi == ty else s_hi - lag
+    at = ready_lo - (s_lo - lag)
+    n_rows = ready_hi - ready_lo
+    for k in range(sizes.shape[0]):
+        own_steps = steps[step_ends[k] : step_ends[k + 1]]
+        if not _clips(own_steps):
+            continue
+        image = images[c, k]
+        centres = all_centres[c, k]
+        for y in range(rows):
+            image[2 * lag + y, lag : lag + tx] = centres[0, (lag + y) * tx : (lag + y + 1) * tx]
+        image[2 * lag + rows :] = np.float32(np.nan)
+        _structure(image, lag + at, n_rows, rules, rooms, edge)
+        members = selections[k, : sizes[k]]
+        network = networks[network_ends[k] : network_ends[k + 1]]
+        end = (at + n_rows) * tx
+        for p in range(at * tx, end, run):
+            _clip_run(
+                values, variances, weights, times, members, network, own_steps, rules,
+                p, min(run, end - p), work, outs, centres, edge, at * tx,
+            )  # fmt: skip
+        for i in range(2):
+            centres[i, : lag * tx] = centres[i, rows * tx : (rows + lag) * tx]
+        for y in range(2 * lag):
+            image[y] = image[rows + y]
+    return ready_lo, ready_hi, at
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _clips(steps):
+    return (steps[:, 0] == CLIPPED).any()
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _store_rows(outs, at, lo, hi, tx, first_y, first_x, stages, stage, planes):
+    """Rows [lo, hi) of the tile, which lie in ``outs`` from row ``at`` on, to a stage's planes."""
+    height, width = planes.shape[1], planes.shape[2]
+    for i in range(planes.shape[0]):
+        if stages[i] != stage:
+            continue
+        for y in range(max(lo, first_y), min(hi, first_y + height)):
+            p = (at + y - lo) * tx + first_x
+            planes[i, y - first_y] = outs[i, p : p + width]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -885,7 +1164,7 @@ def stack_slab(
     addresses, table, present, background, floor, scale, weights, times, masks,
     drift, maps, pointers, indices, table_weights, lanczos,
     selections, sizes, networks, network_ends, c_n, steps, step_ends, rules,
-    planes, white, white_n, run,
+    padded, planes, white, white_n, run,
 ):  # fmt: skip
     """Stack a few channels of one tile.
 
@@ -916,8 +1195,12 @@ def stack_slab(
         Exposures of each selection, its sorting network, its statistics.
     c_n : float32 (n + 1,)
         Variance of the median of n relative to the mean's.
-    rules : float64 (10,)
+    rules : float64 (rule,)
         Parameters of the clippings.
+    padded : int64 (4,)
+        Rows and columns of the tile, and the row and column in it at which the
+        planes begin: a clipping needs HALO pixels more on each side than it
+        makes, where the grid goes on. The geometry above is that of the tile.
     planes : float32 (plane, channel, y, x)
         Filled.
     white, white_n : float32, uint8 (exposure, y, x)
@@ -927,10 +1210,14 @@ def stack_slab(
     """
     n_exposures = table.shape[0]
     n_channels = present.shape[1]
-    ty, tx = planes.shape[2], planes.shape[3]
+    ty, tx, first_y, first_x = padded
     strip = STRIP_ROWS
-    values = np.empty((n_exposures, strip * tx), np.float32)
-    variances = np.empty((n_exposures, strip * tx), np.float32)
+    # A clipped mean comes `lag` rows behind the others, when the rows below it are there.
+    lag, stages = _stages(steps, planes.shape[0])
+    held = lag * tx
+    values = np.empty((n_exposures, held + strip * tx), np.float32)
+    variances = np.empty((n_exposures, held + strip * tx), np.float32)
+    behind = _rows_behind(lag, n_channels, n_exposures, sizes.shape[0], tx)
     widest = tx
     tallest_frame = 0
     n_gathered = 0
@@ -956,7 +1243,6 @@ def stack_slab(
         np.empty(run, np.float32),
         np.empty((3, run), np.float32),
         np.empty((5, run), np.float64),
-        np.empty(run, np.float32),
     )
     nan = np.float32(np.nan)
     for e in range(n_exposures):
@@ -976,15 +1262,18 @@ def stack_slab(
                 pointers[t_at : t_at + part + 1] if table[e, KIND] == EXACT else pointers[:0],
                 indices, table_weights, lanczos, scale[e], gathered[0, g, c], gathered[1, g, c],
             )  # fmt: skip
-    outs = np.empty((planes.shape[0], strip * tx), np.float32)
+    outs = np.empty((planes.shape[0], held + strip * tx), np.float32)
     for s_lo in range(0, ty, strip):
         s_hi = min(s_lo + strip, ty)
         n_pixels = (s_hi - s_lo) * tx
         for c in range(n_channels):
+            if lag:
+                values[:, :held] = behind[0][0, c]
+                variances[:, :held] = behind[0][1, c]
             for e in range(n_exposures):
                 row = table[e]
-                flat_f = values[e, :n_pixels]
-                flat_v = variances[e, :n_pixels]
+                flat_f = values[e, held : held + n_pixels]
+                flat_v = variances[e, held : held + n_pixels]
                 y_lo = max(s_lo, row[ROW_LO])
                 y_hi = min(s_hi, row[ROW_HI])
                 whole = y_lo == s_lo and y_hi == s_hi and row[COL_LO] == 0 and row[COL_HI] == tx
@@ -1014,22 +1303,25 @@ def stack_slab(
                             scale[e], y_lo, y_hi, s_lo, scratch, out_f, out_v,
                         )  # fmt: skip
                 if white.shape[0]:
-                    _add_white(
-                        flat_f,
-                        white[e, s_lo:s_hi].reshape(n_pixels),
-                        white_n[e, s_lo:s_hi].reshape(n_pixels),
-                    )
+                    _add_white(out_f, s_lo, first_y, first_x, white[e], white_n[e])
             for k in range(sizes.shape[0]):
                 members = selections[k, : sizes[k]]
                 network = networks[network_ends[k] : network_ends[k + 1]]
-                for p in range(0, n_pixels, run):
+                for p in range(held, held + n_pixels, run):
                     _combine_run(
                         values, variances, weights, times, members, network, c_n,
                         steps[step_ends[k] : step_ends[k + 1]], rules,
-                        p, min(run, n_pixels - p), work, outs,
+                        p, min(run, held + n_pixels - p), work, outs, behind[2][c, k],
                     )  # fmt: skip
-            for i in range(planes.shape[0]):
-                planes[i, c, s_lo:s_hi] = outs[i, :n_pixels].reshape((s_hi - s_lo, tx))
+            _store_rows(outs, lag, s_lo, s_hi, tx, first_y, first_x, stages, 1, planes[:, c])
+            if lag:
+                a, b, at = _clip_behind(
+                    values, variances, weights, times, selections, sizes, networks, network_ends,
+                    steps, step_ends, rules, s_lo, s_hi, padded, run, work, outs, c, behind,
+                )  # fmt: skip
+                _store_rows(outs, at, a, b, tx, first_y, first_x, stages, 2, planes[:, c])
+                behind[0][0, c] = values[:, n_pixels : n_pixels + held]
+                behind[0][1, c] = variances[:, n_pixels : n_pixels + held]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

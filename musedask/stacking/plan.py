@@ -22,6 +22,7 @@ from musedask.placement import Placement, place
 from musedask.sky import SkyProjection
 from musedask.stacking.block import KERNEL_VERSION, TileSpec, mapping
 from musedask.stacking.geometry import footprint
+from musedask.stacking.kernels import HALO
 from musedask.stacking.members import Member
 from musedask.stacking.statistics import split_method
 
@@ -219,17 +220,19 @@ def plan_blocks(
     keys: dict[tuple[int, int, int], str] = {}
     common = _key_of_all(grid.sky, slots, rules, options)
     halves = any(split_method(slot.method)[1] for slot in slots)
+    halo = HALO if any(split_method(slot.method)[0] == "clipped" for slot in slots) else 0
     for j in range(len(chunks[1])):
         for i in range(len(chunks[2])):
             y_lo, x_lo = j * tile_y, i * tile_x
             tile = (y_lo, y_lo + chunks[1][j], x_lo, x_lo + chunks[2][i])
-            inside = [n for n, m in enumerate(members) if m.footprint.part(*tile) is not None]
+            padded = _padded(tile, halo, grid)
+            inside = [n for n, m in enumerate(members) if m.footprint.part(*padded) is not None]
             touching[j, i] = tuple(inside)
             if not inside:
                 continue
             specs[j, i] = TileSpec(
-                grid.sky, tile, tuple(members[n] for n in inside), tuple(slots), rules, depth,
-                grid.spectral.size,
+                grid.sky, tile, padded, tuple(members[n] for n in inside), tuple(slots), rules,
+                depth, grid.spectral.size,
             )  # fmt: skip
             facts = {
                 n: repr((members[n].key_facts(), weight_facts[n], halves and members[n].rank % 2))
@@ -243,6 +246,17 @@ def plan_blocks(
         BlockPlan(chunks, (depth, inner_y, inner_x), tuple(slots), keys, touching),  # type: ignore[arg-type]
         specs,
     )
+
+
+def _padded(
+    tile: tuple[int, int, int, int], halo: int, grid: CubeGrid
+) -> tuple[int, int, int, int]:
+    """A tile with the pixels around it that a clipping looks at, as far as the grid goes."""
+    y_lo, y_hi, x_lo, x_hi = tile
+    return (
+        max(y_lo - halo, 0), min(y_hi + halo, grid.ny),
+        max(x_lo - halo, 0), min(x_hi + halo, grid.nx),
+    )  # fmt: skip
 
 
 def _cut(n: int) -> tuple[int, int]:

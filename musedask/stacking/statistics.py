@@ -35,16 +35,40 @@ _C_N = (
 class Clipping:
     """Rejection around the median: ``|f - median| > width`` is left out of the mean.
 
-    ``width^2 = nsigma^2 max(var, mad^2) + (fraction median)^2``: ``var`` is the
-    value's own variance from STAT; ``mad`` is 1.4826 times the median absolute
-    deviation where at least ``fewest_for_mad`` values are valid, else 0.
+    ``width^2 = nsigma^2 max(var, mad^2) + (fraction median)^2 + (peak p)^2 + (wing r)^2``
+
+    ``var`` is the value's own variance from STAT; ``mad`` is 1.4826 times the
+    median absolute deviation where at least ``fewest_for_mad`` values are
+    valid, else 0. ``p`` and ``r`` tell stars from hits: a hit is in one
+    exposure only, a star also in the image of the medians around it. With each
+    pixel of that image the mean of 3 x 3, ``p`` is how far the pixel stands
+    above its surroundings (the lower of the means of the two pairs of opposite
+    corners 3 pixels off) and ``r`` is the range within 2 pixels. A smooth
+    level has neither, so hits on it go as on blank sky.
+
+    Of two values the lower one stands for the median, since hits only add, and
+    the sum of both variances for ``var``: the higher one goes or none.
+
+    Measured (tests/test_campaign_clipping.py): of good values with errors
+    spread by 2 less than 1 in 10 000 goes, at n = 2 to 48. Of hits on blank
+    sky of 10 sigma 85 % go at n = 2, at least 90 % from n = 3 on, of 15 sigma 99 %.
+    Stars of peak S/N 3 to 1000 in exposures of seeing 0.5 to 1.2 arcsec lose
+    at most 0.3 % against the mean, also where one exposure differs most from
+    all others; without ``p`` and ``r`` they lose up to 30 %. The price: within about
+    3 pixels of a star hits fainter than 8 times its peak may stay, within about 6
+    pixels those fainter than the peak. Reaches are in pixels of the grid, meant
+    for at least 2 pixels a FWHM and not much more than 6.
     """
 
     nsigma: float = 5.0
     """Width in units of the noise."""
-    fraction: float = 1.0
-    """Share of the median by which exposures may differ, so that stars survive
-    exposures of different seeing."""
+    fraction: float = 0.3
+    """Share of the median by which exposures may differ: clouds, flux calibration."""
+    peak: float = 8.0
+    """Share of ``p``: an exposure of the best seeing among bad ones is 5 times higher in
+    the core of a star."""
+    wing: float = 3.0
+    """Share of ``r``: an exposure of bad seeing has flux where the others have none yet."""
     fewest_for_mad: int = 8
     """With fewer values a MAD rejects good ones: STAT alone decides."""
 
@@ -74,8 +98,11 @@ def rules_array(clipping: Clipping, mpdaf: MpdafClipping) -> np.ndarray[Any, Any
     InputError
         If a parameter is out of its range.
     """
-    if clipping.nsigma <= 0 or clipping.fraction < 0 or clipping.fewest_for_mad < 3:
-        raise InputError(f"{clipping}: nsigma > 0, fraction >= 0, fewest_for_mad >= 3 are needed")
+    shares = (clipping.fraction, clipping.peak, clipping.wing)
+    if not (clipping.nsigma > 0 and min(shares) >= 0 and clipping.fewest_for_mad >= 3):
+        raise InputError(
+            f"{clipping}: nsigma > 0, fraction, peak and wing >= 0, fewest_for_mad >= 3 are needed"
+        )
     if mpdaf.nmax < 0 or min(mpdaf.nclip) <= 0 or mpdaf.nstop < 1:
         raise InputError(f"{mpdaf}: nmax >= 0, nclip > 0, nstop >= 1 are needed")
     variances = ("propagate", "stat_mean", "stat_one")
@@ -83,7 +110,8 @@ def rules_array(clipping: Clipping, mpdaf: MpdafClipping) -> np.ndarray[Any, Any
         raise InputError(f"{mpdaf}: var has to be one of {', '.join(variances)}")
     return np.array(
         [
-            clipping.nsigma, clipping.fraction, clipping.fewest_for_mad, 0.0,
+            clipping.nsigma, clipping.fraction, clipping.fewest_for_mad, clipping.peak,
+            clipping.wing,
             mpdaf.nmax, *mpdaf.nclip, mpdaf.nstop, float(mpdaf.mad), variances.index(mpdaf.var),
         ],
         dtype=np.float64,
