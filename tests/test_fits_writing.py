@@ -213,7 +213,8 @@ def test_ra_and_dec_are_those_of_the_centre(tmp_path):
     export_fits(cube, tmp_path / "m.fits")
     header = primary(tmp_path / "m.fits")
     ra, dec = SkyProjection.north_up(53.1, -27.8, 0.2, 3.0, 2.0).to_sky(3.0, 2.5)
-    assert (header["RA"], header["DEC"]) == (pytest.approx(float(ra)), pytest.approx(float(dec)))
+    assert header["RA"] == pytest.approx(float(ra), abs=1e-9)
+    assert header["DEC"] == pytest.approx(float(dec), abs=1e-9)
 
 
 @pytest.mark.filterwarnings("error")
@@ -420,4 +421,4 @@ def test_few_blocks_are_alive_at_a_time(tmp_path):
         SpectralAxis(4750.0, 1.25, 40),
     )
     export_fits(cube, tmp_path / "m.fits")
-    assert most[0] <= 2 * exporting._THREADS
+    assert most[0] <= exporting._THREADS

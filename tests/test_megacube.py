@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import resource
 import signal
@@ -118,6 +119,22 @@ def test_white_images_are_the_means_over_all_channels(tmp_path):
         lone = expected(SHAPE, (field,))[0][: field.last].astype(float).mean(0)
         np.testing.assert_allclose(images["exposures"].values[n], lone, rtol=1e-6)
     assert list(images["exposure"].values) == ["a", "b", "c"]
+
+
+def test_white_images_weigh_a_block_by_the_channels_that_it_has(tmp_path):
+    fields = (Field("short", slice(0, 6), slice(0, 10), 1.0, 6),)
+    write_megacube(fake_stack(fields=fields), tmp_path / "m.zarr")
+    image = open_megacube(tmp_path / "m.zarr").images["mean"].values
+    lone = expected(SHAPE, fields)[4][:6].astype(float).mean(0)
+    np.testing.assert_allclose(image, lone, rtol=1e-6)
+
+
+def test_metadata_stand_in_the_order_of_their_names(tmp_path):
+    write_megacube(fake_stack(), tmp_path / "m.zarr")
+    root = json.loads((tmp_path / "m.zarr" / "zarr.json").read_text())
+    names = list(root["consolidated_metadata"]["metadata"])
+    assert names == sorted(names)
+    assert "median/flux" in names
 
 
 def test_blocks_that_no_exposure_touches_and_shards_of_nan_have_no_file(tmp_path):
@@ -270,6 +287,26 @@ def test_unchanged_blocks_share_their_bytes_on_disk(tmp_path):
     assert shard.stat().st_ino == before
 
 
+def test_links_that_were_cut_short_are_made_again(tmp_path, monkeypatch):
+    write_megacube(fake_stack(), tmp_path / "m.zarr")
+    shard = tmp_path / "m.zarr" / "median" / "flux" / "c.0.1.0"
+    before = shard.stat().st_ino
+    real = writing.write_atomically
+
+    def write(path, pieces):
+        if path.name == "c.0.1.0.0":
+            raise KeyboardInterrupt
+        return real(path, pieces)
+
+    monkeypatch.setattr(writing, "write_atomically", write)
+    with pytest.raises(KeyboardInterrupt):
+        write_megacube(fake_stack(fields=MOVED), tmp_path / "m.zarr")
+    monkeypatch.undo()
+    write_megacube(fake_stack(fields=MOVED), tmp_path / "m.zarr")
+    assert shard.stat().st_ino == before
+    assert_holds(tmp_path / "m.zarr", MOVED)
+
+
 def test_a_change_of_labels_alone_makes_no_block(tmp_path):
     write_megacube(fake_stack(), tmp_path / "m.zarr")
     fake.CALLS.clear()
@@ -379,8 +416,14 @@ def test_a_swap_cut_short_at_any_rename_is_taken_up(
 ):
     write_megacube(fake_stack(), tmp_path / "m.zarr")
     stack = fake_stack(fields=MOVED)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
     if not exchange:
         monkeypatch.setattr(swap, "_exchanged", lambda *_: False)
+    elif not swap._exchanged(tmp_path / "one", tmp_path / "two"):
+        pytest.skip("this file system cannot exchange two folders")
+    (tmp_path / "one").rmdir()
+    (tmp_path / "two").rmdir()
     real, left = swap._rename, [renames]
 
     def rename(source, target):
@@ -396,6 +439,7 @@ def test_a_swap_cut_short_at_any_rename_is_taken_up(
     except KeyboardInterrupt:
         finished = False
     assert finished or renames < 5
+    assert not exchange or (tmp_path / "m.zarr").exists()
     if (tmp_path / "m.zarr").exists():
         held = tuple(open_megacube(tmp_path / "m.zarr")["mean"]["flux"].values[0, 3, 3:4])
         assert held in (

@@ -9,7 +9,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -248,7 +248,7 @@ def _stream_stored(
         for region, values in array.bands(k, j):
             stream.write(name, region, values)
 
-    _bounded(pool, move, np.ndindex(*array.n_rows))
+    _do_all(pool, move, np.ndindex(*array.n_rows))
 
 
 def _stream_memory(name: str, values: Array, stream: _Stream, pool: ThreadPoolExecutor) -> None:
@@ -260,7 +260,7 @@ def _stream_memory(name: str, values: Array, stream: _Stream, pool: ThreadPoolEx
         part = values[z : z + depth]
         stream.write(name, (slice(z, z + len(part)), slice(0, ny), slice(0, nx)), part)
 
-    _bounded(pool, move, ((z,) for z in range(0, nz, depth)))
+    _do_all(pool, move, ((z,) for z in range(0, nz, depth)))
 
 
 def _stream_alone(name: str, array: da.Array, stream: _Stream, pool: ThreadPoolExecutor) -> None:
@@ -271,7 +271,7 @@ def _stream_alone(name: str, array: da.Array, stream: _Stream, pool: ThreadPoolE
         values = array.blocks[block].compute(scheduler="synchronous")
         stream.write(name, region, values)
 
-    _bounded(pool, move, _blocks(array))
+    _do_all(pool, move, _blocks(array))
 
 
 def _stream_together(
@@ -294,22 +294,16 @@ def _stream_together(
         future.result()
 
 
-def _bounded(
+def _do_all(
     pool: ThreadPoolExecutor, work: Callable[..., None], items: Iterable[tuple[Any, ...]]
 ) -> None:
-    """Do work on all items, with no more of them under way than there are threads."""
-    running: set[Future[None]] = set()
+    """Do work on all items, in the pool's threads; the first failure ends it."""
+    futures = [pool.submit(work, *item) for item in items]
     try:
-        for item in items:
-            if len(running) >= _THREADS:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-            running.add(pool.submit(work, *item))
-        for future in running:
+        for future in futures:
             future.result()
     finally:
-        for future in running:
+        for future in futures:
             future.cancel()
 
 

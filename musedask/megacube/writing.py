@@ -174,8 +174,9 @@ def _check_present(
     if difference:
         raise InputError(
             f"{final}: the store has another grid than the stack ({difference}); its grid is "
-            "binding: stack onto grid_of(store), or make the first grid larger with pad=, "
-            "or write to another store"
+            f"binding: stack onto CubeGrid.from_cube(open_megacube({final.name!r})"
+            f"[{layout.methods[0]!r}]), give CubeGrid.enclosing a larger pad= from the start, or "
+            "write to another store"
         )
     return held
 
