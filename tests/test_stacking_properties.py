@@ -416,3 +416,6 @@ def test_tasks_grow_with_blocks_and_not_with_exposures(tmp_path: Path) -> None:
     # A kernel, its planes, and a view for each variable.
     assert n_tasks(found) <= 12 * len(found.plan.keys) + 10
     assert n_tasks(stack(cubes)) < 600
+    # Backgrounds of all exposures are one task a block more, and its number.
+    extra = n_tasks(stack(cubes, subtract_background=True)) - n_tasks(stack(cubes))
+    assert extra <= 3 * len(stack(cubes).plan.keys)

@@ -170,33 +170,76 @@ def _planes_of(results: Any) -> Any:
 def _lazy_levels(
     plan: BlockPlan, cubes: Sequence[xr.Dataset], members: Sequence[Member], options: Any
 ) -> da.Array | None:
-    """Background and floor of all exposures, float32 (exposure, 2, wavelength), if asked for."""
+    """Background and floor of all exposures, float32 (exposure, 2, wavelength), if asked for.
+
+    All exposures in files share a task for each run of channels.
+    """
     percent = options.mask.faintest_percent
     if not (options.subtract_background or percent):
         return None
-    rows = []
-    for cube, member in zip(cubes, members, strict=True):
-        array = _aligned(cube["flux"].data, member, plan)
-        rows.append(
+    wanted = {"background": options.subtract_background, "percent": percent}
+    files = [n for n, member in enumerate(members) if member.source is not None]
+    others = [n for n, member in enumerate(members) if member.source is None]
+    parts = []
+    if files:
+        direct = tuple(members[n] for n in files)
+        parts.append(
             da.map_blocks(
-                _levels_of, array, member=member, background=options.subtract_background,
-                percent=percent, drop_axis=(1, 2), new_axis=0, dtype=np.float32,
-                chunks=((2,), plan.chunks[0]), meta=np.empty((0, 0), np.float32),
+                _levels_of_files, da.arange(plan.n_blocks[0], chunks=1), members=direct,
+                depth=plan.chunks[0][0], n_channels=plan.shape[0], **wanted, dtype=np.float32,
+                new_axis=(0, 1), chunks=((len(files),), (2,), plan.chunks[0]),
+                meta=np.empty((0, 0, 0), np.float32),
             )
         )  # fmt: skip
-    return cast(da.Array, da.stack(rows).rechunk({0: -1, 1: -1}))
+    for n in others:
+        array = _aligned(cubes[n]["flux"].data, members[n], plan)
+        parts.append(
+            da.map_blocks(
+                _levels_of, array, member=members[n], **wanted, drop_axis=(1, 2), new_axis=(0, 1),
+                dtype=np.float32, chunks=((1,), (2,), plan.chunks[0]),
+                meta=np.empty((0, 0, 0), np.float32),
+            )
+        )  # fmt: skip
+    joined = parts[0] if len(parts) == 1 else da.concatenate(parts)
+    if files and others:
+        joined = joined[np.argsort(files + others)]
+    return cast(da.Array, joined.rechunk({0: -1, 1: -1}))
+
+
+def _levels_of_files(
+    number: Any, *, members: tuple[Member, ...], depth: int, n_channels: int, background: bool,
+    percent: float,
+) -> Any:  # fmt: skip
+    """Background and floor of a run of channels of exposures in files, a channel at a time."""
+    start = int(np.asarray(number).ravel()[0]) * depth
+    size = min(depth, n_channels - start)
+    out = np.zeros((len(members), 2, size), np.float32)
+    out[:, 1] = -np.inf
+    whole = slice(None)
+    for n, member in enumerate(members):
+        assert member.source is not None
+        for channel in np.flatnonzero(member.present(start, size)):
+            own = start + int(channel) + member.first_channel
+            frame = member.source.read((slice(own, own + 1), whole, whole), "flux")
+            found = _levels_of(frame, member=member, background=background, percent=percent)
+            out[n, :, channel] = found[0, :, 0]
+    return out
 
 
 def _levels_of(flux: Any, *, member: Member, background: bool, percent: float) -> Any:
-    """Background and floor of a run of channels; masks are read here, in the task."""
+    """Background and floor of a run of channels, float32 (1, 2, wavelength).
+
+    Masks are read here, in the task.
+    """
     masked = None
     if member.mask is not None:
         masked = member_mask(member.mask, member.header_sky, member.frame_shape, member.source)
-    out = np.zeros((2, len(flux)), np.float32)
-    out[1] = -np.inf
+    out = np.zeros((1, 2, len(flux)), np.float32)
+    out[0, 1] = -np.inf
     if background:
-        out[0] = levels.channel_background(flux, masked)
+        out[0, 0] = levels.channel_background(flux, masked)
     if percent:
         # The kernel keeps what lies above the floor; the percentile itself stays.
-        out[1] = np.nextafter(levels.channel_floor(flux, masked, percent), np.float32(-np.inf))
+        floor = levels.channel_floor(flux, masked, percent)
+        out[0, 1] = np.nextafter(floor, np.float32(-np.inf))
     return out
