@@ -206,6 +206,27 @@ class TestNothingChanges:
         assert_same(made([*cubes, empty], methods=methods), wanted)
 
 
+def test_white_images_are_the_means_over_a_blocks_channels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan, "DEEPEST_BLOCK", 4)
+    monkeypatch.setattr(plan, "TILE_PIX", 12)
+    monkeypatch.setattr(plan, "INNER_PIX", 6)
+    cubes = memory_cubes()
+    found = stack(cubes[::-1], None, grid(), methods=("clipped", "median"))
+    alone = [made([cube], methods=("mean",))["mean flux"].astype(float) for cube in cubes]
+    results = found.results.compute()
+    for k, j, i in np.ndindex(found.plan.n_blocks):
+        z, y, x = found.plan.region((k, j, i))
+        white = results[k, j, i].white
+        assert len(white) == len(found.plan.touching[j, i])
+        for image, n in zip(white, found.plan.touching[j, i], strict=True):
+            part = alone[n][z, y, x]
+            number = np.isfinite(part).sum(axis=0)
+            wanted = np.where(number, np.nansum(part, axis=0) / np.maximum(number, 1), np.nan)
+            np.testing.assert_allclose(image, wanted, rtol=1e-5, atol=1e-4)
+
+
 class TestScaling:
     @given(factor=st.floats(0.01, 100.0), resampling=RESAMPLINGS)
     @FEWER
