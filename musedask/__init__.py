@@ -3,7 +3,8 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from musedask.errors import FileError, InputError, MissingError, MusedaskError, MusedaskWarning
-from musedask.exposures import make_exposure_table, read_exposure_table, write_exposure_table
+from musedask.exposure_making import make_exposure_table
+from musedask.exposures import read_exposure_table, write_exposure_table
 from musedask.fits import export_fits, open_cube, open_exposures
 from musedask.grid import CubeGrid
 from musedask.masks import ExposureMask

@@ -122,7 +122,8 @@ def exposures(
     if cube_list is None and (mask_list or region_list):
         raise click.UsageError("--mask-list and --region-list go with --list")
     _check_new(output, overwrite)
-    from musedask.exposures import make_exposure_table, write_exposure_table
+    from musedask.exposure_making import make_exposure_table
+    from musedask.exposures import write_exposure_table
     from musedask.mypython_lists import read_mypython_lists
 
     console.say("reading headers" if no_measure else "reading headers and measuring the sky")

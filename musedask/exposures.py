@@ -10,7 +10,6 @@ import csv
 import io
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from astropy import units as u
 from astropy.table import Column, Table
 
 from musedask.errors import FileError, InputError
-from musedask.exposure_facts import ExposureFacts, group_pointings, read_facts
 
 _YES = ("true", "t", "yes", "y", "1")
 _NO = ("false", "f", "no", "n", "0")
@@ -86,92 +84,6 @@ COLUMNS = (
     ExposureColumn("reason", "", "", "why it is not used, or a remark"),
 )
 """The columns of an exposure table, in order; ``path`` alone is needed."""
-
-
-def make_exposure_table(
-    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    measure: bool = True,
-    pointing_radius_arcsec: float = 20.0,
-) -> Table:
-    """Make the exposure table of some cubes from their headers and a look at their sky.
-
-    A file that cannot be read gets a row as well, with ``use`` False and the
-    reason; of several cubes with one DATE-OBS the first is used.
-
-    Parameters
-    ----------
-    paths
-        FITS files of reduced exposures.
-    measure
-        Whether to open each cube and measure its sky between 7000 and 7100
-        Angstrom (it reads about 70 MB of a full cube, and unpacks a packed
-        one). Otherwise nothing is read but headers.
-    pointing_radius_arcsec
-        Exposures whose header positions chain together within this are one
-        pointing, named after the target.
-
-    Returns
-    -------
-    Table
-        One row per file in the order given, file names absolute.
-
-    Raises
-    ------
-    InputError
-        If there are no paths.
-    FileError
-        If none of the files can be read.
-    """
-    files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    if not files:
-        raise InputError("no exposures: name at least one FITS cube")
-    facts = [read_facts(Path(file).absolute(), measure=measure) for file in files]
-    if not any(fact.is_good for fact in facts):
-        reasons = "; ".join(f"{fact.path}: {fact.reason}" for fact in facts[:3])
-        raise FileError(
-            f"none of the {len(facts)} files is an exposure that can be read: {reasons}"
-        )
-    table = Table({"path": [str(fact.path) for fact in facts]})
-    for spec in COLUMNS:
-        if hasattr(ExposureFacts, spec.name) and spec.name != "path":
-            table[spec.name] = [getattr(fact, spec.name) for fact in facts]
-    table["pointing"] = _pointing_names(facts, pointing_radius_arcsec)
-    use, reason = _used_once(facts)
-    table["use"], table["reason"] = use, reason
-    return check_exposure_table(table, must_exist=False)[[spec.name for spec in COLUMNS]]
-
-
-def _used_once(facts: Sequence[ExposureFacts]) -> tuple[list[bool], list[str]]:
-    """Use the first readable cube of each DATE-OBS; say why not the others."""
-    first: dict[str, ExposureFacts] = {}
-    use, reasons = [], []
-    for fact in facts:
-        winner = first.setdefault(fact.date_obs[:23], fact) if fact.is_good else fact
-        same = winner is not fact
-        use.append(fact.is_good and not same)
-        reasons.append(f"same DATE-OBS as {winner.path.name}" if same else fact.reason)
-    return use, reasons
-
-
-def _pointing_names(facts: Sequence[ExposureFacts], radius_arcsec: float) -> list[str]:
-    """Name each field after its commonest target; number fields that share a target."""
-    labels = group_pointings([f.ra_deg for f in facts], [f.dec_deg for f in facts], radius_arcsec)
-    targets = {
-        label: Counter(f.target for f, n in zip(facts, labels, strict=True) if n == label)
-        for label in sorted(set(labels) - {-1})
-    }
-    base = {label: (found.most_common(1)[0][0] or "field") for label, found in targets.items()}
-    shared = Counter(base.values())
-    names: dict[int, str] = {}
-    for label, name in base.items():
-        k = 1
-        unique = name if shared[name] == 1 and name != "field" else f"{name}-{k}"
-        while unique in names.values():
-            k += 1
-            unique = f"{name}-{k}"
-        names[label] = unique
-    return [names[n] if n >= 0 else f.target for f, n in zip(facts, labels, strict=True)]
 
 
 def read_exposure_table(path: str | os.PathLike[str], *, must_exist: bool = True) -> Table:

@@ -14,7 +14,8 @@ from pathlib import Path
 from astropy.table import Table
 
 from musedask.errors import FileError, InputError
-from musedask.exposures import check_exposure_table, make_exposure_table
+from musedask.exposure_making import make_exposure_table
+from musedask.exposures import check_exposure_table
 
 BESIDE_MASKS = "beside-masks"
 _NOTHING = ("none", "-", '""', "''")
@@ -40,7 +41,7 @@ def read_mypython_lists(
         exposure without one (in ``masks`` too). Or ``"beside-masks"``: what
         later versions of mypython do, ``X.reg`` where it stands beside the mask ``X.fits``.
     measure
-        As in :func:`musedask.exposures.make_exposure_table`.
+        As in :func:`musedask.exposure_making.make_exposure_table`.
 
     Returns
     -------

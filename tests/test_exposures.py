@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from musedask.errors import FileError, InputError
 from musedask.exposure_facts import group_pointings, read_facts, sky_level
+from musedask.exposure_making import make_exposure_table
 from musedask.exposures import (
     COLUMNS,
     check_exposure_table,
-    make_exposure_table,
     read_exposure_table,
     write_exposure_table,
 )

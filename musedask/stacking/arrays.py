@@ -14,6 +14,7 @@ from musedask.blocks import BlockPlan, BlockResult
 from musedask.stacking import levels
 from musedask.stacking.block import KERNEL_VERSION, TileSpec, make_block
 from musedask.stacking.members import Member, member_mask
+from musedask.stacking.options import StackOptions
 
 _OBJECTS = np.empty((0, 0, 0), dtype=object)
 _WEIGHT, _LEVELS = "w", "lc"
@@ -24,7 +25,7 @@ def lazy_stack(
     specs: dict[tuple[int, int], TileSpec],
     cubes: Sequence[xr.Dataset],
     members: Sequence[Member],
-    options: Any,
+    options: StackOptions,
     measured: da.Array | None,
 ) -> tuple[da.Array, da.Array]:
     """Arrange the blocks of a stack as Dask arrays.
@@ -168,7 +169,7 @@ def _planes_of(results: Any) -> Any:
 
 
 def _lazy_levels(
-    plan: BlockPlan, cubes: Sequence[xr.Dataset], members: Sequence[Member], options: Any
+    plan: BlockPlan, cubes: Sequence[xr.Dataset], members: Sequence[Member], options: StackOptions
 ) -> da.Array | None:
     """Background and floor of all exposures, float32 (exposure, 2, wavelength), if asked for.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask.base
 import numpy as np
@@ -24,10 +24,8 @@ from musedask.stacking.block import KERNEL_VERSION, TileSpec, mapping
 from musedask.stacking.geometry import footprint
 from musedask.stacking.kernels import HALO
 from musedask.stacking.members import Member
+from musedask.stacking.options import StackOptions
 from musedask.stacking.statistics import split_method
-
-if TYPE_CHECKING:
-    from musedask.stacking.stack import StackOptions
 
 TILE_PIX = 384
 """Side of a tile at most: one field of MUSE is one tile."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,11 +16,9 @@ from musedask.fits.provenance import shared_header
 from musedask.grid import CubeGrid
 from musedask.offsets import ARCSEC_PER_DEG, OffsetTable, on_sky_arcsec
 from musedask.stacking.members import Member
+from musedask.stacking.options import StackOptions
 from musedask.stacking.statistics import split_method
 from musedask.stacking.weights import Weighing
-
-if TYPE_CHECKING:
-    from musedask.stacking.stack import StackOptions
 
 _MEANINGS = {
     "median": "median of the valid exposures, without weights",
