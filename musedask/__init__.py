@@ -1,21 +1,37 @@
 """From nights of VLT/MUSE exposures to one deep mega-cube."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from musedask.errors import FileError, InputError, MissingError, MusedaskError, MusedaskWarning
-from musedask.exposure_making import make_exposure_table
-from musedask.exposures import read_exposure_table, write_exposure_table
-from musedask.fits import export_fits, open_cube, open_exposures
-from musedask.grid import CubeGrid
-from musedask.masks import ExposureMask
-from musedask.megacube import open_megacube, write_megacube
-from musedask.offsets import Offset, OffsetTable
-from musedask.stacking import Clipping, MpdafClipping, StackOptions, stack
+if TYPE_CHECKING:
+    from musedask.errors import FileError, InputError, MissingError, MusedaskError, MusedaskWarning
+    from musedask.exposure_making import make_exposure_table
+    from musedask.exposures import read_exposure_table, write_exposure_table
+    from musedask.fits import export_fits, open_cube, open_exposures
+    from musedask.grid import CubeGrid
+    from musedask.masks import ExposureMask
+    from musedask.megacube import open_megacube, write_megacube
+    from musedask.offsets import Offset, OffsetTable
+    from musedask.stacking import Clipping, MpdafClipping, StackOptions, stack
 
 try:
     __version__ = version("musedask")
 except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
+
+_HOMES = {
+    "errors": ("FileError", "InputError", "MissingError", "MusedaskError", "MusedaskWarning"),
+    "exposure_making": ("make_exposure_table",),
+    "exposures": ("read_exposure_table", "write_exposure_table"),
+    "fits": ("export_fits", "open_cube", "open_exposures"),
+    "grid": ("CubeGrid",),
+    "masks": ("ExposureMask",),
+    "megacube": ("open_megacube", "write_megacube"),
+    "offsets": ("Offset", "OffsetTable"),
+    "stacking": ("Clipping", "MpdafClipping", "StackOptions", "stack"),
+}
+"""Module -> public names; imported when asked for, so that a command starts at once."""
 
 __all__ = [
     "Clipping",
@@ -40,3 +56,16 @@ __all__ = [
     "write_exposure_table",
     "write_megacube",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"musedask.{module}"), name)
+    raise AttributeError(f"module 'musedask' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Names for completion."""
+    return [*globals(), *__all__]

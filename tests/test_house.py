@@ -376,3 +376,13 @@ def test_a_long_module_can_be_excused_until_it_is_short(tmp_path):
     assert list(things_are_short(_built(tmp_path / "long", long, ["cube"]))) == []
     assert list(excuses_are_needed(_built(tmp_path / "long", long, ["cube"]))) == []
     assert len(list(excuses_are_needed(_built(tmp_path / "short", KEPT, ["cube"])))) == 1
+
+
+def test_every_public_name_can_be_imported_and_no_other():
+    import musedask
+
+    assert {name for names in musedask._HOMES.values() for name in names} == set(musedask.__all__)
+    assert all(getattr(musedask, name) is not None for name in musedask.__all__)
+    assert set(musedask.__all__) <= set(dir(musedask))
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        musedask.nothing_of_the_kind  # noqa: B018
