@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,7 @@ def resampled(exposure: Exposure, matrix: Any, shape: tuple[int, int, int]) -> t
     return flux, variance, share
 
 
+@cache
 def median_factor(n: int) -> float:
     """n times the variance of the median of n standard normal values, by quadrature."""
     if n == 1:
@@ -236,13 +238,22 @@ def _loop(values: Any, rule: Callable[[Any, Any], tuple[float, float, Any]], var
     return out
 
 
+def median_variance(v: Any) -> float:
+    """c_n n / (sum 1/sigma)^2 (1 + a_n d^2), d the scatter of 1/sigma over its mean."""
+    n = v.size
+    if n == 2:  # the mean
+        return float(v.sum() / 4)
+    growth = {1: 0.0}.get(n, 2.15 / n if n % 2 else 2.2 / n + 6.2 / n**2)
+    inverse = 1 / np.sqrt(v)
+    scatter = np.var(inverse) / np.mean(inverse) ** 2
+    return float(median_factor(n) * n / np.sum(inverse) ** 2 * (1 + growth * scatter))
+
+
 def median_of(values: Any, variances: Any, times: Any) -> Combined:
-    """The median and c_n n / (sum 1/sigma)^2."""
-    factors = [0.0] + [median_factor(n) for n in range(1, len(values) + 1)]
+    """The median and its variance."""
 
     def rule(f: Any, v: Any, inside: Any) -> tuple[float, float, Any]:
-        n = f.size
-        return float(np.median(f)), factors[n] * n / np.sum(1 / np.sqrt(v)) ** 2, inside
+        return float(np.median(f)), median_variance(v), inside
 
     return _loop(values, rule, variances, times)
 

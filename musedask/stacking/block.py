@@ -20,9 +20,9 @@ from musedask.sky import SkyProjection
 from musedask.stacking import kernels as k
 from musedask.stacking.geometry import TileGeometry, ToFrame, lanczos_table, tile_geometry
 from musedask.stacking.members import Member, member_mask
-from musedask.stacking.statistics import combination, median_variance_factors
+from musedask.stacking.statistics import combination, median_factors
 
-KERNEL_VERSION = 2
+KERNEL_VERSION = 3
 """Raise it when the kernel gives other values for the same input: old blocks are made again."""
 SLAB_BYTES = 16 << 20
 """Bytes of all exposures that a task holds at a time, if one channel of all is not more."""
@@ -117,7 +117,7 @@ def make_block(
                 geometry.drift, geometry.maps, geometry.pointers, geometry.indices,
                 geometry.weights, _lanczos(),
                 combined.selections, combined.sizes, combined.networks, combined.network_ends,
-                median_variance_factors(len(spec.members)), combined.steps, combined.step_ends,
+                median_factors(len(spec.members)), combined.steps, combined.step_ends,
                 np.array(spec.rules), padded, planes[:, lo:hi], white, white_n, min(run, 1024),
             )  # fmt: skip
     for plane, nothing in combined.untouched:

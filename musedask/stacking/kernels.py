@@ -665,8 +665,11 @@ def _store_mean(sums, n, flux, variance, number, time):
 def _median_variance(
     variances, values, members, times, p_lo, n, n_valid, c_n, sums, variance, time
 ):
-    """c_n n / (sum 1/sigma)^2, and the exposure time."""  # fmt: skip
-    sums[:2, :n] = 0.0
+    """c_n n / (sum 1/sigma)^2 (1 + a_n d^2), and the exposure time.
+
+    d is the relative scatter of 1/sigma; of two values the median is the mean.
+    """  # fmt: skip
+    sums[:3, :n] = 0.0
     for k in range(members.shape[0]):
         e = members[k]
         f = values[e, p_lo : p_lo + n]
@@ -674,17 +677,26 @@ def _median_variance(
         t = times[e]
         inverse = sums[0, :n]
         st = sums[1, :n]
+        square = sums[2, :n]
         for p in range(n):
             keep = f[p] == f[p]
-            inverse[p] += np.float64(np.float32(1.0) / np.sqrt(v[p])) if keep else 0.0
+            one = np.float64(np.float32(1.0) / np.sqrt(v[p]))
+            inverse[p] += one if keep else 0.0
+            square[p] += one * one if keep else 0.0
             st[p] += t if keep else 0.0
     inverse = sums[0, :n]
     st = sums[1, :n]
+    square = sums[2, :n]
+    two = np.float32(2.0)
     nan = np.float32(np.nan)
     for p in range(n):
         number = n_valid[p]
         total = inverse[p]
-        value = np.float64(c_n[np.int64(number)]) * number / (total * total)
+        equal = np.float64(c_n[0, np.int64(number)]) * number / (total * total)
+        scatter = number * square[p] / (total * total) - 1.0
+        spread = 1.0 + np.float64(c_n[1, np.int64(number)]) * scatter
+        exact = (1.0 + scatter) / ((1.0 - scatter) * (1.0 - scatter))
+        value = equal * (exact if number == two else spread)
         variance[p] = np.float32(value) if number > np.float32(0.5) else nan
         time[p] = np.float32(st[p])
 
@@ -1193,8 +1205,9 @@ def stack_slab(
         Weights by phase.
     selections, sizes, networks, network_ends, steps, step_ends
         Exposures of each selection, its sorting network, its statistics.
-    c_n : float32 (n + 1,)
-        Variance of the median of n relative to the mean's.
+    c_n : float32 (2, n + 1)
+        Variance of the median of n values of equal errors relative to the mean's, and
+        how it grows with the squared scatter of 1/sigma.
     rules : float64 (rule,)
         Parameters of the clippings.
     padded : int64 (4,)

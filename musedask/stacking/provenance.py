@@ -27,7 +27,8 @@ _MEANINGS = {
     "clipped_mpdaf": "mean after rejection as by mpdaf's CubeList.combine",
 }
 _VARIANCES = {
-    "median": "c_n n / (sum 1/sigma_i)^2, the variance of a median of Gaussian values",
+    "median": "c_n n / (sum 1/sigma_i)^2 (1 + a_n d^2) for a median of Gaussian values; "
+    "d is the scatter of 1/sigma_i over its mean",
     "mean": "sum(w^2 var) / (sum w)^2",
     "clipped": "sum(w^2 var) / (sum w)^2 over the values that were kept",
     "clipped_mpdaf": "as mpdaf: see the parameter var",

@@ -269,3 +269,25 @@ def median_variance_factors(n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     known = [0.0, *_C_N]
     beyond = [np.pi / 2 * (1 - (0.4297 if m % 2 else 1.4003) / m) for m in range(len(known), n + 1)]
     return np.array((known + beyond)[: n + 1], np.float32)
+
+
+@cache
+def median_spread_factors(n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """a_0 to a_n: how the variance of a median grows where errors are unequal.
+
+    It is ``c_n n / (sum 1/sigma)^2 (1 + a_n d^2)`` with d the scatter of 1/sigma over
+    its mean: the density of a median at its centre depends on sum 1/sigma alone,
+    its curvature on the scatter too. Fitted to Monte Carlo of errors that
+    spread by 2: right to 4 % at n = 3, 3 % at 4, 1.5 % from 5 on, where without a_n
+    it is 11 % low at n = 3 and 4. Two values have a closed form, see
+    the kernel.
+    """
+    number = np.maximum(np.arange(n + 1), 1.0)
+    growth = np.where(number % 2 == 1, 2.15 / number, 2.2 / number + 6.2 / number**2)
+    return np.where(np.arange(n + 1) < 3, 0.0, growth).astype(np.float32)
+
+
+@cache
+def median_factors(n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Both factors of a median's variance as the kernel takes them, float32 (2, n + 1)."""
+    return np.stack([median_variance_factors(n), median_spread_factors(n)])
