@@ -67,6 +67,24 @@ def prepare(stack: Stack, layout: Layout, build: str) -> None:
     write_atomically(Path(folder, "blocks", ".keys"), [_key_table(stack, layout)])
 
 
+def add_attributes(layout: Layout, method: str, attributes: Mapping[str, Any]) -> None:
+    """Add attributes to a statistic's group, there and in the consolidated metadata.
+
+    What a store says of itself that only its finished blocks can tell; giving
+    the same attributes again changes nothing.
+    """
+    plain = _plain(attributes)
+    group = Path(layout.folder, method, "zarr.json")
+    root = Path(layout.folder, "zarr.json")
+    for path, keys in ((group, ()), (root, ("consolidated_metadata", "metadata", method))):
+        document = json.loads(path.read_bytes())
+        node = document
+        for key in keys:
+            node = node[key]
+        node["attributes"] = {**node["attributes"], **plain}
+        write_atomically(path, [json.dumps(document, indent=2).encode()])
+
+
 def _create_output(store: Any, layout: Layout, slot: Slot, attrs: dict[str, Any]) -> None:
     codec = layout.codec(slot.variable)
     zarr.create_array(

@@ -31,10 +31,11 @@ from musedask.megacube.layout import (
     check_stack,
     read_description,
 )
-from musedask.megacube.metadata import build_key, prepare
+from musedask.megacube.metadata import add_attributes, build_key, prepare
 from musedask.megacube.reading import open_group
 from musedask.megacube.shards import Shape, write_atomically, write_error
 from musedask.megacube.tasks import Receipt, write_block
+from musedask.noise import noise_attrs
 from musedask.progress import Progress, Ticker
 
 log = logging.getLogger(__name__)
@@ -286,7 +287,7 @@ def _size(receipt: Any) -> int:
 
 
 def _finish(stack: Stack, layout: Layout, final: Path) -> None:
-    """Images, and the swap; all of it can be done again."""
+    """Images, the noise, and the swap; all of it can be done again."""
     folder = Path(layout.folder)
     missing = set(stack.plan.keys) - set(layout.done_keys())
     if missing:
@@ -295,5 +296,8 @@ def _finish(stack: Stack, layout: Layout, final: Path) -> None:
             "first; do all workers see this folder?"
         )
     write_images(stack, layout)
+    for method in layout.methods_with_flux:
+        if any(slot.method == method and slot.variable == "variance" for slot in layout.slots):
+            add_attributes(layout, method, noise_attrs(open_group(folder, method)))
     swap.sweep_partials(folder)
     swap.swap(folder, final)
