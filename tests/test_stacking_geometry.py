@@ -281,6 +281,24 @@ class TestParts:
             part = np.full(whole.shape, np.nan)
         np.testing.assert_allclose(part, whole, atol=0.05)
 
+    @pytest.mark.parametrize("resampling", RESAMPLINGS)
+    @pytest.mark.parametrize("turn", [20.0, 180.0])
+    def test_a_single_pixel_of_a_grid_sees_how_the_field_is_turned(
+        self, resampling: str, turn: float
+    ) -> None:
+        flux, variance = noise(SHAPE, 2)
+        cube = memory_cube(flux, variance, cards=tan_cards(turn_deg=turn, x=9.61, y=8.23))
+        grid = grid_of(tan_cards(), SHAPE)
+        options: dict[str, Any] = {"methods": ("mean",), "resampling": resampling}
+        whole = stack([cube], None, grid, **options)["mean"].compute()
+        for y, x in ((4, 5), (8, 10), (11, 13)):
+            at = slice(y, y + 1), slice(x, x + 1)
+            part = stack([cube], None, grid.cropped(*at), **options)["mean"].compute()
+            for key in ("flux", "variance"):
+                np.testing.assert_allclose(
+                    part[key], whole[key][:, y : y + 1, x : x + 1], rtol=1e-5
+                )
+
 
 class TestReproject:
     """Slice by slice as reproject does it."""

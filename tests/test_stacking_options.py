@@ -21,7 +21,7 @@ from musedask.grid import CubeGrid
 from musedask.masks import ExposureMask
 from musedask.offsets import Offset, OffsetTable
 from musedask.spectral import SpectralAxis
-from musedask.stacking import Clipping, MpdafClipping, stack
+from musedask.stacking import Clipping, MpdafClipping, plan, stack
 
 SHAPE = (4, 6, 8)
 
@@ -221,6 +221,39 @@ class TestLevels:
             np.testing.assert_array_equal(np.isfinite(out), kept)
             assert kept.sum() < 47
 
+    def test_the_percentile_itself_stays(self) -> None:
+        flux = np.arange(41.0, dtype=np.float32).reshape(1, 1, 41)
+        cube = memory_cube(flux, np.ones_like(flux))
+        with pytest.warns(MusedaskWarning, match="biases the sky"):
+            mask = ExposureMask(faintest_percent=5.0)
+        assert np.nanpercentile(flux, 5.0) == 2.0
+        assert np.isfinite(mean_of([cube], mask=mask)["flux"].values[0, 0, :4]).tolist() == [
+            False, False, True, True,
+        ]  # fmt: skip
+
+    def test_weights_and_backgrounds_are_those_of_the_exposures_in_a_tile(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(plan, "TILE_PIX", 8)
+        monkeypatch.setattr(plan, "INNER_PIX", 8)
+        cubes, wanted = [], np.zeros((2, 4, 6, 32))
+        for n, (x, weight) in enumerate(((4.0, 100.0), (-10.0, 7.0), (-14.0, 1.0))):
+            flux, variance = noise(SHAPE, n)
+            flux += np.float32(50.0 * n)
+            cards = tan_cards(dec=0.0, x=x, y=3.0)
+            cubes.append(memory_cube(flux, variance, n, cards=cards, weight=weight))
+            at = int(4 - x)
+            left = flux - np.median(flux, axis=(1, 2), keepdims=True)
+            wanted[0, :, :, at : at + 8] += weight * left
+            wanted[1, :, :, at : at + 8] += weight
+        grid = grid_of(tan_cards(dec=0.0, x=4.0, y=3.0), (4, 6, 32))
+        found = mean_of(cubes, grid=grid, weights="given", subtract_background=True)["flux"].values
+        covered = wanted[1] > 0
+        assert (np.isfinite(found) == covered).all()
+        np.testing.assert_allclose(
+            found[covered], wanted[0][covered] / wanted[1][covered], rtol=1e-4, atol=1e-4
+        )
+
 
 class TestMasks:
     def test_of_all_and_of_one_exposure_border_and_image(self, tmp_path: Path) -> None:
@@ -239,10 +272,17 @@ class TestMasks:
         wanted[:, [0, -1]] = 0
         np.testing.assert_array_equal(number.values, np.broadcast_to(wanted, SHAPE))
 
-    def test_stay_on_the_pixels_of_the_exposure_when_it_moves(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("system", ["image", "fk5"])
+    def test_stay_on_the_pixels_of_the_exposure_when_it_moves(
+        self, system: str, tmp_path: Path
+    ) -> None:
         region = tmp_path / "bad.reg"
         cards = tan_cards(dec=0.0, x=4.0, y=3.0)
-        region.write_text("image\ncircle(3, 2, 0.6)\n")  # FITS counts from 1: pixel (x=2, y=1)
+        if system == "image":
+            region.write_text("image\ncircle(3, 2, 0.6)\n")  # FITS counts from 1: x = 2, y = 1
+        else:  # where the header has that pixel
+            ra, dec = (float(value) for value in ref.tan_to_sky(cards, 2.0, 1.0))
+            region.write_text(f'fk5\ncircle({ra:.9f}, {dec:.9f}, 0.12")\n')
         flux, variance = noise(SHAPE, 4)
         cube = memory_cube(flux, variance, cards=cards)
         row = Offset(date_obs=date(0), ra_offset_arcsec=-0.4, dec_offset_arcsec=0.2, dec_deg=0.0)
