@@ -42,7 +42,7 @@ from musedask.offset_formats import OFFSET_FORMATS
 from musedask.stacking.geometry import RESAMPLINGS
 from musedask.stacking.statistics import METHODS
 
-COMMANDS = ("exposures", "stack", "export", "info", "demo")
+COMMANDS = ("exposures", "stack", "export", "info", "simulate", "demo")
 ANSI = "\x1b"
 
 
