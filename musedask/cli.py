@@ -127,10 +127,13 @@ def exposures(
     from musedask.mypython_lists import read_mypython_lists
 
     console.say("reading headers" if no_measure else "reading headers and measuring the sky")
-    if cube_list is None:
-        table = make_exposure_table(files, measure=not no_measure)
-    else:
-        table = read_mypython_lists(cube_list, mask_list, region_list, measure=not no_measure)
+    with console.progress_bar("exposures", "files") as bar:
+        if cube_list is None:
+            table = make_exposure_table(files, measure=not no_measure, progress=bar)
+        else:
+            table = read_mypython_lists(
+                cube_list, mask_list, region_list, measure=not no_measure, progress=bar
+            )
     write_exposure_table(table, output, overwrite=overwrite)
     click.echo(f"{output}: {len(table)} exposures, {int(sum(table['use']))} of them used")
 

@@ -12,6 +12,7 @@ from astropy.table import Table
 from musedask.errors import FileError, InputError
 from musedask.exposure_facts import ExposureFacts, group_pointings, read_facts
 from musedask.exposures import COLUMNS, check_exposure_table
+from musedask.progress import Progress, Ticker
 
 
 def make_exposure_table(
@@ -19,6 +20,7 @@ def make_exposure_table(
     *,
     measure: bool = True,
     pointing_radius_arcsec: float = 20.0,
+    progress: Progress | None = None,
 ) -> Table:
     """Make the exposure table of some cubes from their headers and a look at their sky.
 
@@ -36,6 +38,8 @@ def make_exposure_table(
     pointing_radius_arcsec
         Exposures whose header positions chain together within this are one
         pointing, named after the target.
+    progress
+        Told after each file how far it has come.
 
     Returns
     -------
@@ -52,7 +56,11 @@ def make_exposure_table(
     files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not files:
         raise InputError("no exposures: name at least one FITS cube")
-    facts = [read_facts(Path(file).absolute(), measure=measure) for file in files]
+    ticker = Ticker(progress, len(files))
+    facts = []
+    for file in files:
+        facts.append(read_facts(Path(file).absolute(), measure=measure))
+        ticker.step()
     if not any(fact.is_good for fact in facts):
         reasons = "; ".join(f"{fact.path}: {fact.reason}" for fact in facts[:3])
         raise FileError(

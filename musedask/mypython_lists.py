@@ -16,6 +16,7 @@ from astropy.table import Table
 from musedask.errors import FileError, InputError
 from musedask.exposure_making import make_exposure_table
 from musedask.exposures import check_exposure_table
+from musedask.progress import Progress
 
 BESIDE_MASKS = "beside-masks"
 _NOTHING = ("none", "-", '""', "''")
@@ -27,6 +28,7 @@ def read_mypython_lists(
     regions: str | os.PathLike[str] | None = None,
     *,
     measure: bool = False,
+    progress: Progress | None = None,
 ) -> Table:
     """Read paired lists as an exposure table.
 
@@ -40,7 +42,7 @@ def read_mypython_lists(
         List of DS9 region files to mask; ``None`` or ``-`` on a line for an
         exposure without one (in ``masks`` too). Or ``"beside-masks"``: what
         later versions of mypython do, ``X.reg`` where it stands beside the mask ``X.fits``.
-    measure
+    measure, progress
         As in :func:`musedask.exposure_making.make_exposure_table`.
 
     Returns
@@ -59,7 +61,7 @@ def read_mypython_lists(
     names = _read_list(cubes)
     if "" in names:
         raise InputError(f"{cubes}: entry {names.index('') + 1} names no cube")
-    table = make_exposure_table(names, measure=measure)
+    table = make_exposure_table(names, measure=measure, progress=progress)
     if masks is not None:
         table["mask"] = _paired(masks, cubes, len(names))
     if regions == BESIDE_MASKS:

@@ -83,7 +83,7 @@ def main(folder: Path, count: int, n_fields: int, methods: tuple[str, ...]) -> N
     def watch() -> None:
         while True:
             peak[0] = max(peak[0], resident_mib())
-            time.sleep(0.01)
+            time.sleep(0.03)
 
     threading.Thread(target=watch, daemon=True).start()
     lazy = stack(cubes, None, CubeGrid(grid.sky, part, grid.ny, grid.nx), methods=methods)
