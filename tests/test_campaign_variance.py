@@ -19,7 +19,7 @@ NUMBERS = (*range(2, 13), 24, 48)
 METHODS = ("median", "mean", "clipped")
 SIDE = 64
 TOLERANCE = 0.05
-"""Of the variance, as issue and docstrings promise it."""
+"""Of the variance, as the docstrings promise it."""
 
 
 ERRORS = {
