@@ -1,0 +1,1 @@
+"""Raw frames -> esorex recipes as resumable Dask tasks -> exposure cubes."""

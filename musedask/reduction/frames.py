@@ -1,0 +1,78 @@
+"""The noun of a reduction's inputs: a file, its tag, and what association needs of its header."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["raw", "static", "product", "skipped", "unknown", "unreadable"]
+"""What a file is: a raw frame; a static table of the calibration kit; a product of the pipeline;
+something of MUSE that no recipe here uses (acquisitions, tests); nothing known; not readable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """A file that may take part in a reduction; equal files compare equal."""
+
+    path: str
+    """Absolute path, as found (``.fits``, ``.fits.gz`` or ``.fits.fz``)."""
+    kind: Kind
+    """What it is."""
+    tag: str = ""
+    """Tag for a SOF: ``BIAS``, ``OBJECT``, ``GEOMETRY_TABLE``...; empty if it has none."""
+    reason: str = ""
+    """Why it is skipped, unknown or unreadable; for people."""
+    date_obs: str = ""
+    """DATE-OBS with milliseconds: what identifies an exposure."""
+    mjd: float = math.nan
+    """MJD-OBS, days: start of the exposure."""
+    night: str = ""
+    """Date of the night's evening, ``2021-03-04``: DATE-OBS minus a day before local noon."""
+    exptime_s: float = math.nan
+    """EXPTIME, seconds."""
+    target: str = ""
+    """OBS TARG NAME, or OBJECT where that is missing."""
+    ob_id: str = ""
+    """OBS ID."""
+    mode: str = ""
+    """INS MODE: ``WFM-NOAO-N``..."""
+    readout: str = ""
+    """DET READ CURNAME: ``SCI1.0``..."""
+    optics: str = ""
+    """INS OPTI2 NAME: wide or narrow field, for the geometry and the astrometry."""
+    template_start: str = ""
+    """TPL START: frames of one template belong together."""
+    template_id: str = ""
+    """TPL ID."""
+    template_size: int = 0
+    """TPL NEXP; 0 if unknown."""
+    temperature_c: float = math.nan
+    """INS TEMP7 VAL, degrees Celsius: by which an ILLUM is chosen."""
+    ra_deg: float = math.nan
+    """RA of the header's pointing, degrees."""
+    dec_deg: float = math.nan
+    """DEC of the header's pointing, degrees."""
+    lamps: tuple[str, ...] = ()
+    """Lamps that are lit, by the names of LAMPn NAME: which arcs a sequence has."""
+    ifus: tuple[int, ...] | None = None
+    """IFUs with live data, ascending; None where the headers were not all read."""
+    size: int = 0
+    """Length of the file, bytes."""
+    mtime_ns: int = 0
+    """Time of the file's last change, nanoseconds."""
+    header_hash: str = ""
+    """SHA-256 of the headers that were read, hexadecimal."""
+
+    @property
+    def identity(self) -> str:
+        """What changes when the file's content does: its size, its time and its headers.
+
+        The path is not in it, so that a night may be moved (with its times kept).
+        """
+        return f"{self.size}-{self.mtime_ns}-{self.header_hash}"
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folder."""
+        return self.path.rpartition("/")[2]
