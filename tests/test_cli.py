@@ -36,6 +36,7 @@ from command_line import (
 
 from musedask import cli as command_line
 from musedask import console
+from musedask.cli import stacking
 from musedask.fits.reading import Duplicates
 from musedask.masks import MASK_SENSES
 from musedask.offset_formats import OFFSET_FORMATS
@@ -69,11 +70,11 @@ def write_offsets(path, rows, **more):
 
 
 def test_choices_are_those_of_the_library():
-    assert command_line.OFFSET_FORMATS == OFFSET_FORMATS
-    assert command_line.METHODS == METHODS
-    assert command_line.RESAMPLINGS == RESAMPLINGS
-    assert command_line.MASK_SENSES == MASK_SENSES
-    assert Duplicates.__args__ == command_line.DUPLICATES
+    assert stacking.OFFSET_FORMATS == OFFSET_FORMATS
+    assert stacking.METHODS == METHODS
+    assert stacking.RESAMPLINGS == RESAMPLINGS
+    assert stacking.MASK_SENSES == MASK_SENSES
+    assert Duplicates.__args__ == stacking.DUPLICATES
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])

@@ -1,15 +1,7 @@
-"""The command line: each command reads its arguments and calls one verb.
-
-What takes long to import is imported inside the commands, and the choices of
-options stand here as plain texts (a test holds them to the library's).
-"""
+"""Commands from exposure cubes to a mega-cube and its export."""
 
 from __future__ import annotations
 
-import math
-import os
-import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +9,18 @@ import click
 
 import musedask
 from musedask import console
+from musedask.cli.options import (
+    A_FILE,
+    A_PATH,
+    check_new,
+    computing,
+    louder,
+    names,
+    ranges,
+    verbose,
+)
 from musedask.console import SectionedCommand, option_of
-from musedask.errors import FileError, InputError
+from musedask.errors import InputError
 
 if TYPE_CHECKING:
     from musedask.stack_job import StackJob
@@ -31,68 +33,8 @@ MASK_SENSES = ("good", "bad")
 DUPLICATES = ("error", "first", "last", "keep")
 FLUX_PER = ("auto", "spaxel", "native")
 
-A_FILE = click.Path(dir_okay=False, path_type=Path)
-A_PATH = click.Path(path_type=Path)
-STOPPED = 130
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-
-def _ranges(ctx: click.Context, param: click.Parameter, given: Any) -> Any:
-    """Read ``7000-7100``, once or, of an option that repeats, several times."""
-    return tuple(map(_range, given)) if isinstance(given, tuple) else given and _range(given)
-
-
-def _range(text: str) -> tuple[float, float]:
-    low, _, high = text.partition("-")
-    try:
-        found = float(low), float(high)
-    except ValueError:
-        found = math.nan, math.nan
-    if not all(map(math.isfinite, found)):
-        raise click.BadParameter(f"{text!r} is not a range such as 7000-7100 (Angstrom)")
-    if found[0] > found[1]:
-        raise click.BadParameter(f"{text!r}: the first wavelength is above the second")
-    return found
-
-
-def _names(ctx: click.Context, param: click.Parameter, given: str) -> tuple[str, ...]:
-    """Split at the commas."""
-    return tuple(name.strip() for name in given.split(",") if name.strip())
-
-
-def _louder(ctx: click.Context, param: click.Parameter, count: int) -> None:
-    if count or ctx.parent is None:
-        console.set_up_log(count)
-
-
-verbose = click.option(
-    "-v", "--verbose", count=True, expose_value=False, callback=_louder,
-    help="Say what is being done; -vv says more.",
-)  # fmt: skip
-
-
-@click.group(cls=console.OrderedGroup, context_settings=CONTEXT)
-@click.version_option(musedask.__version__, prog_name="musedask")
-@verbose
-def cli() -> None:
-    """From VLT/MUSE exposure cubes to one deep mega-cube.
-
-    \b
-    If the headers of your exposures are right:
-      musedask stack one.fits two.fits three.fits -o deep.zarr
-      musedask export deep.zarr deep.fits
-    \b
-    With many exposures, some to be left out, and offsets that were measured:
-      musedask exposures night*/DATACUBE_FINAL*.fits -o exposures.ecsv
-      (edit exposures.ecsv: the column "use", masks, weights)
-      musedask stack exposures.ecsv --offsets offsets.ecsv -o deep.zarr
-
-    Results go to stdout, log and progress to stderr. The exit status is 0, 1 if
-    something failed, 2 if the command was not understood, 130 if it was stopped.
-    """
-
-
-@cli.command()
+@click.command()
 @click.argument("files", nargs=-1, type=A_FILE)
 @click.option("-o", "--output", type=A_FILE, default=Path("exposures.ecsv"), show_default=True,
               help="The table to write.")  # fmt: skip
@@ -121,7 +63,7 @@ def exposures(
         raise click.UsageError("give either FILES or --list")
     if cube_list is None and (mask_list or region_list):
         raise click.UsageError("--mask-list and --region-list go with --list")
-    _check_new(output, overwrite)
+    check_new(output, overwrite)
     from musedask.exposure_making import make_exposure_table
     from musedask.exposures import write_exposure_table
     from musedask.mypython_lists import read_mypython_lists
@@ -138,14 +80,6 @@ def exposures(
     click.echo(f"{output}: {len(table)} exposures, {int(sum(table['use']))} of them used")
 
 
-def _check_new(output: Path, overwrite: bool) -> None:
-    """Complain before the work, not after it."""
-    if not output.absolute().parent.is_dir():
-        raise FileError(f"{output.absolute().parent}: no such folder; make it first")
-    if output.exists() and not overwrite:
-        raise FileError(f"{output}: exists; give --overwrite to replace it, or another name")
-
-
 _files = option_of("Files")
 _what = option_of("What is computed")
 _grid = option_of("The grid")
@@ -154,7 +88,7 @@ _decisions = option_of("If something does not fit together")
 _running = option_of("Running")
 
 
-@cli.command(cls=SectionedCommand)
+@click.command(cls=SectionedCommand)
 @click.argument("exposures", nargs=-1, required=True, metavar="EXPOSURE... | TABLE.ecsv")
 @_files("-o", "--output", required=True, type=A_PATH, metavar="NAME.zarr",
         help="The mega-cube to make, or to bring up to date.")  # fmt: skip
@@ -162,7 +96,7 @@ _running = option_of("Running")
         "headers are taken as right.")  # fmt: skip
 @_files("--offsets-format", type=click.Choice(OFFSET_FORMATS),
         help="Where the file's content does not tell.")  # fmt: skip
-@_what("--methods", callback=_names, metavar="NAME,...", default="median", show_default=True,
+@_what("--methods", callback=names, metavar="NAME,...", default="median", show_default=True,
        help=f"Of {', '.join(METHODS)}, with commas; add _odd or _even to a name for every "
        "other exposure only.")  # fmt: skip
 @_what("--weights", type=click.Choice(WEIGHTS), default="exptime", show_default=True,
@@ -174,7 +108,7 @@ _running = option_of("Running")
        help="Subtract each exposure's median in each channel.")  # fmt: skip
 @_what("--flux-per", type=click.Choice(FLUX_PER), default="auto", show_default=True,
        help="For which area exposures state flux, if their spaxels are not MUSE's.")  # fmt: skip
-@_grid("--lambda", "between", callback=_ranges, metavar="LOW-HIGH",
+@_grid("--lambda", "between", callback=ranges, metavar="LOW-HIGH",
        help="These wavelengths only (Angstrom): 7000-7100 is a quick preview.")  # fmt: skip
 @_grid("--wavelengths", default="common", show_default=True, metavar="AXIS",
        help="'common' to all, 'nominal' (4749.9 + 1.25 i), or FIRST:STEP:SIZE.")  # fmt: skip
@@ -188,7 +122,7 @@ _running = option_of("Running")
 @_masks("--mask", type=A_FILE, help="FITS mask for every exposure.")
 @_masks("--mask-sense", type=click.Choice(MASK_SENSES), default="good", show_default=True,
         help="What a value other than 0 means in FITS masks.")  # fmt: skip
-@_masks("--mask-lambda", callback=_ranges, metavar="LOW-HIGH", multiple=True,
+@_masks("--mask-lambda", callback=ranges, metavar="LOW-HIGH", multiple=True,
         help="Wavelengths to mask (Angstrom); may be given several times.")  # fmt: skip
 @_masks("--border", type=click.IntRange(0), default=0, show_default=True, metavar="SPAXELS",
         help="Width of a rim of each exposure's field to mask.")  # fmt: skip
@@ -205,7 +139,7 @@ _running = option_of("Running")
 @_running("--threads", type=click.IntRange(1), help="In this process; all cores otherwise.")
 @_running("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, instead of threads.")
 @click.option("-v", "--verbose", cls=console.SectionedOption, section="Running", count=True,
-              expose_value=False, callback=_louder,
+              expose_value=False, callback=louder,
               help="Say what is being done; -vv says more.")  # fmt: skip
 def stack(**given: Any) -> None:
     """Stack exposures into a mega-cube.
@@ -226,7 +160,7 @@ def stack(**given: Any) -> None:
         click.echo(stack_job.estimate(job, given["threads"]))
         return
     with (
-        _computing(given["threads"], given["scheduler"]),
+        computing(given["threads"], given["scheduler"]),
         console.compilation_said(),
         console.progress_bar("stack") as bar,
     ):
@@ -267,29 +201,11 @@ def _job(given: dict[str, Any]) -> StackJob:
         raise click.UsageError(console.in_options(str(err))) from err
 
 
-def _computing(threads: int | None, scheduler: str | None) -> AbstractContextManager[Any]:
-    """Where Dask runs while a command computes."""
-    if scheduler is not None:
-        from distributed import Client
-
-        try:
-            return Client(scheduler, timeout=15)
-        except (OSError, ValueError) as err:
-            raise InputError(
-                f"--scheduler {scheduler}: no Dask scheduler answers there ({err}); start one, "
-                "or leave the option out to compute here"
-            ) from err
-    import dask.config
-
-    chosen: dict[str, Any] = {"scheduler": "threads"}
-    return dask.config.set(chosen | ({"num_workers": threads} if threads else {}))
-
-
-@cli.command()
+@click.command()
 @click.argument("megacube", type=A_PATH)
 @click.argument("output", type=A_FILE)
 @click.option("--group", help="Statistic to export; needed if there are several.")
-@click.option("--lambda", "between", callback=_ranges, metavar="LOW-HIGH",
+@click.option("--lambda", "between", callback=ranges, metavar="LOW-HIGH",
               help="These wavelengths only (Angstrom).")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the FITS file.")
 @verbose
@@ -319,7 +235,7 @@ def export(
     click.echo(path)
 
 
-@cli.command()
+@click.command()
 @click.argument("file", type=A_PATH)
 @verbose
 def info(file: Path) -> None:
@@ -331,79 +247,3 @@ def info(file: Path) -> None:
     from musedask.info import describe
 
     click.echo(describe(file))
-
-
-@cli.group()
-def simulate() -> None:
-    """Make exposures of a known sky."""
-
-
-@simulate.command("exposures")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--count", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--full-size", is_flag=True, help="Fields of 300 x 304 spaxels, 3 GB each.")
-@click.option("--survey", is_flag=True, help="A pointing for every eight exposures; faster noise.")
-@click.option("--seed", default=0, show_default=True, help="Equal seeds give equal files.")
-@click.option("--overwrite", is_flag=True, help="Replace exposures that are there.")
-@verbose
-def simulated_exposures(
-    folder: Path, count: int, full_size: bool, survey: bool, seed: int, overwrite: bool
-) -> None:
-    """Write cubes as the pipeline does, with the truth beside them.
-
-    Their headers are wrong by known pointing errors: truth.ecsv has the offsets
-    that put them right.
-    """
-    from musedask.simulation import simulate_exposures
-
-    truth = simulate_exposures(
-        folder, count, full_size=full_size, survey_set=survey, seed=seed, overwrite=overwrite
-    )
-    click.echo(f"{folder}: {len(truth.paths)} exposures; their offsets are in truth.ecsv")
-
-
-@cli.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"))
-@click.option("--threads", type=click.IntRange(1), help="Threads in this process; all cores else.")
-@verbose
-def demo(folder: Path, threads: int | None) -> None:
-    """See it work on real data, without your own.
-
-    Observes a real sky again several times, stacks the exposures, compares with
-    the truth and leaves pictures, FITS files and numbers in FOLDER.
-    """
-    from musedask import demo as demonstration  # simulation and plots only if asked for
-
-    with (
-        _computing(threads, None),
-        console.compilation_said(),
-        console.progress_bar("demo") as bar,
-    ):
-        report = demonstration.run(folder, bar, console.say)
-    click.echo(report)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
-    console.stop_on_signals()
-    try:
-        cli.main(arguments, prog_name="musedask", standalone_mode=False)
-        sys.stdout.flush()
-    except click.ClickException as err:
-        err.show()
-        sys.exit(err.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        console.say("musedask: stopped; the same command goes on from here, or begins again")
-        sys.stdout.flush()
-        # At once: the blocks under way in threads are not worth waiting for.
-        os._exit(STOPPED)
-    except BrokenPipeError:  # who reads our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except Exception as err:
-        console.say_failure(err)
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,76 @@
+"""The command line: each command reads its arguments and calls one verb.
+
+What takes long to import is imported inside the commands, and the choices of
+options stand in them as plain texts (a test holds them to the library's).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+import musedask
+from musedask import console
+from musedask.cli import simulating, stacking
+from musedask.cli.options import verbose
+
+STOPPED = 130
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+COMMANDS: tuple[click.Command, ...] = (
+    stacking.exposures,
+    stacking.stack,
+    stacking.export,
+    stacking.info,
+    simulating.simulate,
+    simulating.demo,
+)
+"""In the order of their use, which is that of the help."""
+
+
+@click.group(cls=console.OrderedGroup, context_settings=CONTEXT)
+@click.version_option(musedask.__version__, prog_name="musedask")
+@verbose
+def cli() -> None:
+    """From VLT/MUSE exposure cubes to one deep mega-cube.
+
+    \b
+    If the headers of your exposures are right:
+      musedask stack one.fits two.fits three.fits -o deep.zarr
+      musedask export deep.zarr deep.fits
+    \b
+    With many exposures, some to be left out, and offsets that were measured:
+      musedask exposures night*/DATACUBE_FINAL*.fits -o exposures.ecsv
+      (edit exposures.ecsv: the column "use", masks, weights)
+      musedask stack exposures.ecsv --offsets offsets.ecsv -o deep.zarr
+
+    Results go to stdout, log and progress to stderr. The exit status is 0, 1 if
+    something failed, 2 if the command was not understood, 130 if it was stopped.
+    """
+
+
+for command in COMMANDS:
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
+    console.stop_on_signals()
+    try:
+        cli.main(arguments, prog_name="musedask", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        console.say("musedask: stopped; the same command goes on from here, or begins again")
+        sys.stdout.flush()
+        # At once: the blocks under way in threads are not worth waiting for.
+        os._exit(STOPPED)
+    except BrokenPipeError:  # who reads our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as err:
+        console.say_failure(err)
+        sys.exit(1)
