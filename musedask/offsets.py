@@ -17,7 +17,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -98,6 +98,8 @@ class ExposureKey:
     """DEC of the header, degrees; NaN if unknown."""
     path: str = ""
     """The file, where known; formats that go by file names compare with it."""
+    primary_header: str = field(default="", repr=False)
+    """Cards of its primary header, where known; pymusepipe's table copies some of them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,9 +145,9 @@ class Offset:
     """Free text on one line."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            clean = self._text if field.type == "str" else self._number
-            object.__setattr__(self, field.name, clean(field.name, getattr(self, field.name)))
+        for column in fields(self):
+            clean = self._text if column.type == "str" else self._number
+            object.__setattr__(self, column.name, clean(column.name, getattr(self, column.name)))
         if not _DATE.fullmatch(self.date_obs):
             raise InputError(
                 f"date_obs {self.date_obs!r} is no DATE-OBS: write it like 2014-12-08T03:12:45.123"
@@ -328,10 +330,10 @@ class OffsetTable:
         from astropy.table import Column, Table
 
         table = Table(meta={"sign": "exposure minus reference, on the sky, to be subtracted"})
-        for field in fields(Offset):
-            values = [getattr(row, field.name) for row in self.rows]
-            dtype = "str" if field.type == "str" else "float64"
-            table[field.name] = Column(values, dtype=dtype, unit=UNITS.get(field.name))
+        for column in fields(Offset):
+            values = [getattr(row, column.name) for row in self.rows]
+            dtype = "str" if column.type == "str" else "float64"
+            table[column.name] = Column(values, dtype=dtype, unit=UNITS.get(column.name))
         return table
 
     @classmethod
@@ -409,11 +411,13 @@ class OffsetTable:
         path
             The file.
         format
-            ``ecsv`` (keeps everything), ``offset_list``, ``cosmos`` or
-            ``mypython``; by default by the name, ``.ecsv`` or ``.fits``.
+            ``ecsv`` (keeps everything), ``offset_list``, ``pymusepipe``,
+            ``cosmos`` or ``mypython``; by default by the name, ``.ecsv`` or
+            ``.fits`` (an OFFSET_LIST).
         exposures
             Where the declination comes from if rows have none; for
-            ``mypython`` also which exposures, in which order.
+            ``mypython`` also which exposures, in which order; for
+            ``pymusepipe`` where MJD-OBS comes from, by which it finds rows.
         overwrite
             Whether a file that is there may be replaced.
 

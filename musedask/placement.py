@@ -115,6 +115,7 @@ def exposure_key(cube: xr.Dataset, path: str = "") -> ExposureKey:
         _scalar(cube, "ra_deg", math.nan),
         _scalar(cube, "dec_deg", math.nan),
         path or str(cube.attrs.get("path", "")),
+        str(cube.attrs.get("primary_header", "")),
     )
 
 

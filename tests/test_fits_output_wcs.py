@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-
 import numpy as np
 import pytest
-from pixel_table import write_pixel_table
+from pixel_table import combine_pixel_tables
 
 from musedask.cube import make_cube, sky_of, spectral_of
 from musedask.fits import export_fits, open_cube
@@ -18,24 +15,9 @@ pytestmark = pytest.mark.real_esorex
 
 
 def combine(folder, *calibrations):
-    """Run muse_exp_combine on two pixel tables and give its cube."""
-    lines = []
-    for n in (1, 2):
-        path = folder / f"table{n}.fits"
-        write_pixel_table(path, 150.1, -60.2, f"2020-01-0{n}T00:00:00.000")
-        lines.append(f"{path} PIXTABLE_REDUCED")
-    lines += [f"{path} {tag}" for path, tag in calibrations]
-    (folder / "frames.sof").write_text("\n".join(lines) + "\n")
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("ESOREX_", "MUSE_"))}
-    run = subprocess.run(
-        ["esorex", f"--output-dir={folder}", f"--log-dir={folder}", "--suppress-prefix=TRUE",
-         "muse_exp_combine", "--filter=", str(folder / "frames.sof")],
-        cwd=folder, env={**clean, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        check=False, timeout=120,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "No valid headers for OUTPUT_WCS" not in run.stdout + run.stderr
-    return open_cube(folder / "DATACUBE_FINAL.fits")
+    """Open the cube that muse_exp_combine makes of two pixel tables."""
+    dates = [f"2020-01-0{n}T00:00:00.000" for n in (1, 2)]
+    return open_cube(combine_pixel_tables(folder, dates, *calibrations))
 
 
 @pytest.mark.parametrize("rotation_deg", [0.0, 30.0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from astropy.io import fits
 from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
+from pixel_table import combine_pixel_tables
 
 from musedask.errors import FileError, InputError, MissingError, MusedaskWarning
 from musedask.offset_formats.matching import stem
@@ -293,9 +295,106 @@ def test_an_early_pymusepipe_table_is_read_with_a_warning(tmp_path: Path) -> Non
     assert_pinned(table.find(FIRST))
 
 
-def test_pymusepipe_is_read_only(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="write offset_list"):
-        OffsetTable((row(),)).write(tmp_path / "o.fits", "pymusepipe")
+def with_headers(*cards: dict[str, object]) -> tuple[ExposureKey, ...]:
+    """The two exposures with what their primary headers say."""
+    texts = [fits.Header(list(some.items())).tostring(sep="\n") for some in cards]
+    return tuple(replace(key, primary_header=t) for key, t in zip(KEYS, texts, strict=True))
+
+
+def test_a_written_pymusepipe_table_is_what_pymusepipe_and_the_pipeline_take(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "o.fits"
+    # As ESO writes it: eight decimals, here not those that DATE-OBS rounds to.
+    headers = (
+        {"MJD-OBS": 56999.13385560, "HIERARCH ESO TPL START": "2014-12-08T03:12:00",
+         "HIERARCH MUSEPIPE_IEXPO": 3, "HIERARCH MUSEPIPE_DATASET": 2},
+        {"MJD-OBS": 56999.14583333, "HIERARCH MUSEPIPE_POINTING": 4},
+    )  # fmt: skip
+    second = row(SECOND, rotation_deg=-0.2, flux_scale=1.25, background=12.5)
+    OffsetTable((row(), second)).write(path, "pymusepipe", exposures=with_headers(*headers))
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        assert hdus[0].header["ESO PRO CATG"] == "OFFSET_LIST"
+    table = Table.read(path, character_as_bytes=False)
+    assert table.colnames[:10] == [
+        "DATE_OBS", "MJD_OBS", "TPL_START", "IEXPO_OBS", "DATASET_OBS",
+        "RA_OFFSET", "DEC_OFFSET", "FLUX_SCALE", "BACKGROUND", "ROTANGLE",
+    ]  # fmt: skip
+    for key in ("MJD_OBS", "RA_OFFSET", "DEC_OFFSET", "FLUX_SCALE", "BACKGROUND", "ROTANGLE"):
+        assert table[key].dtype.newbyteorder("=") == np.float64
+    assert list(table["DATE_OBS"]) == [FIRST, SECOND]
+    assert list(table["MJD_OBS"]) == [56999.13385560, 56999.14583333]
+    assert list(table["TPL_START"]) == ["2014-12-08T03:12:00", ""]
+    assert table["IEXPO_OBS"].dtype.kind == table["DATASET_OBS"].dtype.kind == "i"
+    assert list(table["IEXPO_OBS"]) == [3, 0]
+    assert list(table["DATASET_OBS"]) == [2, 4]
+    # By hand: 1.5 arcsec on the sky at -60 deg are 3 arcsec of coordinate.
+    assert table["RA_OFFSET"][0] == pytest.approx(RA_COORDINATE_DEG, abs=1e-15)
+    assert table["DEC_OFFSET"][0] == pytest.approx(DEC_DEG, abs=1e-18)
+    assert list(table["FLUX_SCALE"]) == [1.0, 1.25]
+    assert list(table["ROTANGLE"]) == [0.0, 0.2]
+    assert math.copysign(1.0, table["ROTANGLE"][0]) == 1.0
+    assert list(table["BACKGROUND"]) == [0.0, 12.5]
+
+
+def test_a_pymusepipe_table_comes_back_without_exposures(tmp_path: Path) -> None:
+    path = tmp_path / "o.fits"
+    values = {"rotation_deg": -1.0 / 3.0, "flux_scale": 1.25, "background": 12.5}
+    written = OffsetTable(
+        (row(**values), row(SECOND, rotation_deg=0.0, background=0.0, flux_scale=1.0))
+    )
+    written.write(path, "pymusepipe", exposures=with_headers({"MJD-OBS": 1.0}, {"MJD-OBS": 2.0}))
+    back = OffsetTable.read(path)
+    for old, new in zip(written, back, strict=True):
+        assert new.ra_offset_arcsec == pytest.approx(old.ra_offset_arcsec, abs=1e-12)
+        assert new.dec_offset_arcsec == pytest.approx(old.dec_offset_arcsec, abs=1e-12)
+        same = {"ra_offset_arcsec": 0.0, "dec_offset_arcsec": 0.0, "method": ""}
+        assert replace(new, **same) == replace(old, **same)
+    assert [r.method for r in back] == ["pymusepipe", "pymusepipe"]
+    back.write(
+        path,
+        "pymusepipe",
+        overwrite=True,
+        exposures=with_headers({"MJD-OBS": 1.0}, {"MJD-OBS": 2.0}),
+    )
+    assert OffsetTable.read(path) == back
+
+
+def test_a_computed_mjd_is_said_and_has_the_digits_of_a_header(tmp_path: Path) -> None:
+    known = with_headers({"MJD-OBS": 56999.5}, {"OBJECT": "no MJD"})
+    with pytest.warns(MusedaskWarning, match="for 1 of 2 rows it is computed from DATE_OBS"):
+        OffsetTable((row(), row(SECOND))).write(tmp_path / "o.fits", "pymusepipe", exposures=known)
+    # 2014-12-08 is MJD 56999; 03:30 is 3.5 / 24 of a day.
+    assert list(Table.read(tmp_path / "o.fits")["MJD_OBS"]) == [56999.5, 56999.14583333]
+
+
+def test_a_header_that_cannot_be_parsed_counts_as_none(tmp_path: Path) -> None:
+    broken = replace(KEYS[0], primary_header="MJD-OBS = 56999.1.2".ljust(80))
+    with pytest.warns(MusedaskWarning, match="for 1 of 1 rows"):
+        OffsetTable((row(),)).write(tmp_path / "o.fits", "pymusepipe", exposures=[broken])
+
+
+@pytest.mark.real_esorex
+@pytest.mark.parametrize("format", ["offset_list", "pymusepipe"])
+def test_the_real_pipeline_applies_a_written_table(tmp_path: Path, format: str) -> None:
+    dates = ["2020-01-01T00:00:00.123", "2020-01-02T00:00:00.456"]
+    cards = {"MJD-OBS": 58849.0}
+    exposures = [
+        replace(key, date_obs=d) for key, d in zip(with_headers(cards, cards), dates, strict=True)
+    ]
+    table = OffsetTable(
+        (row(dates[0], ra_offset_arcsec=0.0, dec_offset_arcsec=0.0), row(dates[1], flux_scale=1.25))
+    )
+    path = tmp_path / "OFFSET_LIST.fits"
+    table.write(path, format, exposures=exposures)
+    product = combine_pixel_tables(tmp_path, dates, (path, "OFFSET_LIST"), dec_deg=-60.0)
+    header = fits.getheader(product)
+    assert header["ESO DRS MUSE OFFSET2 DATE-OBS"] == dates[1]
+    assert header["ESO DRS MUSE OFFSET2 DRA"] == pytest.approx(RA_COORDINATE_DEG, abs=1e-9)
+    assert header["ESO DRS MUSE OFFSET2 DDEC"] == pytest.approx(DEC_DEG, abs=1e-9)
+    assert header["ESO DRS MUSE FLUX SCALE2"] == 1.25
+    assert header.get("ESO DRS MUSE FLUX SCALE1") == (1.0 if format == "pymusepipe" else None)
 
 
 # --- COSMOS

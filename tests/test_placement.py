@@ -233,7 +233,9 @@ def test_a_cube_without_a_date_cannot_have_an_offset() -> None:
 def test_exposure_keys_come_from_cubes() -> None:
     cube = exposure()
     cube.attrs["path"] = "/data/exp1.fits"
+    cube.attrs["primary_header"] = "MJD-OBS = 56999.5"
     key = exposure_key(cube)
+    assert key.primary_header == "MJD-OBS = 56999.5"
     assert (key.date_obs, key.name, key.ra_deg, key.dec_deg) == (DATE, "exp1", 53.1, -60.0)
     assert key.path == "/data/exp1.fits"
     assert exposure_key(cube, "other.fits").path == "other.fits"

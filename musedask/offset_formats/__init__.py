@@ -5,7 +5,7 @@ format         what it is
 ============== ==================================================================
 ``ecsv``       musedask's own: every column, units, exact
 ``offset_list`` ESO's OFFSET_LIST (FITS table), of muse_exp_align or made by hand
-``pymusepipe`` pymusepipe's extended OFFSET_LIST (read only)
+``pymusepipe`` pymusepipe's extended OFFSET_LIST, with a rotation
 ``cosmos``     the COSMOS routine's offsets.txt with manualoffsets.txt beside it
 ``mypython``   mypython's radecoffsets.txt: two rows, a column per exposure
 ============== ==================================================================
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from musedask.errors import FileError, InputError, MusedaskWarning
-from musedask.offset_formats import cosmos, ecsv, mypython, offset_list
+from musedask.offset_formats import cosmos, ecsv, mypython, offset_list, pymusepipe
 from musedask.offsets import ExposureLike, OffsetTable
 
 Exposures = Sequence[ExposureLike] | None
@@ -28,19 +28,25 @@ Exposures = Sequence[ExposureLike] | None
 _READERS: dict[str, Callable[[Path, Exposures], OffsetTable]] = {
     "ecsv": ecsv.read,
     "offset_list": offset_list.read,
-    "pymusepipe": offset_list.read_pymusepipe,
+    "pymusepipe": pymusepipe.read,
     "cosmos": cosmos.read,
     "mypython": mypython.read,
 }
 _WRITERS: dict[str, Callable[[OffsetTable, Exposures], bytes]] = {
     "ecsv": ecsv.dump,
     "offset_list": offset_list.dump,
+    "pymusepipe": pymusepipe.dump,
     "cosmos": cosmos.dump,
     "mypython": mypython.dump,
 }
 OFFSET_FORMATS = tuple(_READERS)
 """Names of the formats that can be read."""
-_HOLDS = {"offset_list": {"flux_scale"}, "cosmos": set[str](), "mypython": set[str]()}
+_HOLDS = {
+    "offset_list": {"flux_scale"},
+    "pymusepipe": {"flux_scale", "rotation_deg"},
+    "cosmos": set[str](),
+    "mypython": set[str](),
+}
 """What a format keeps of the values that change a stack, beside the offset itself."""
 
 
@@ -116,11 +122,6 @@ def write_offsets(
                 f"{path}: the name does not tell the format: end it in .ecsv or .fits, or give "
                 f"format=, one of {', '.join(_WRITERS)}"
             )
-    if format == "pymusepipe":
-        raise InputError(
-            f"{path}: pymusepipe finds rows by MJD-OBS to the last digit, which an OffsetTable "
-            "does not hold; write offset_list for the pipeline instead"
-        )
     if format not in _WRITERS:
         raise InputError(f"{path}: format {format!r} is unknown, use one of {', '.join(_WRITERS)}")
     if not len(table):

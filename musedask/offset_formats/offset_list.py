@@ -1,4 +1,4 @@
-"""ESO's OFFSET_LIST, and pymusepipe's extended form of it.
+"""ESO's OFFSET_LIST, and what pymusepipe's extended form of it shares with it.
 
 Columns as muse_exp_align writes them and muse_scipost and muse_exp_combine
 (2.8.7) read them: ``DATE_OBS`` text of 23 characters, with milliseconds, the
@@ -7,11 +7,6 @@ reference, where RA is a difference of coordinates (not times cos dec);
 ``FLUX_SCALE`` float64, NaN for none; ``MJD_OBS`` float64, informative. The
 pipeline goes on without a word if a type is wrong or a date does not match, so
 both are errors here.
-
-pymusepipe (``align_pipe.py``, ``save_fits_offset_table``) adds ``BACKGROUND``
-and ``ROTANGLE`` among others. It applies a rotation by turning the image's CD
-matrix by minus ROTANGLE (mpdaf's ``WCS.rotate``), which adds ROTANGLE to the
-position angle: the opposite of ``rotation_deg``.
 """
 
 from __future__ import annotations
@@ -31,7 +26,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from musedask.errors import FileError, InputError, MusedaskWarning
+from musedask.errors import FileError, InputError
 from musedask.offset_formats.matching import by_date
 from musedask.offsets import (
     ARCSEC_PER_DEG,
@@ -55,7 +50,7 @@ _MJD_EPOCH = datetime(1858, 11, 17)
 
 def recognise(path: Path) -> str:
     """Tell ``pymusepipe`` from ``offset_list`` by the columns."""
-    columns = _load(path)[0]
+    columns = _table(path)[0]
     return "pymusepipe" if _PYMUSEPIPE & set(columns) else "offset_list"
 
 
@@ -73,37 +68,26 @@ def read(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
         If a column is missing or of a type that the pipeline would not take,
         a DATE_OBS has no milliseconds, or a declination is unknown.
     """
-    columns, data = _load(path)
-    _check_columns(columns)
+    columns, data = load(path)
     return OffsetTable(
-        tuple(_row(data, i, columns, exposures, "offset_list") for i in range(len(data)))
+        tuple(row_of(data, i, columns, exposures, "offset_list") for i in range(len(data)))
     )
 
 
-def read_pymusepipe(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
-    """Read pymusepipe's offset table, rotation and background included.
+def load(path: Path) -> tuple[dict[str, fits.Column], Any]:
+    """Columns by name and rows of an offset table, after a check that the pipeline takes them.
 
     Raises
     ------
     FileError, InputError
         As :func:`read`.
     """
-    columns, data = _load(path)
+    columns, data = _table(path)
     _check_columns(columns)
-    if "RA_CROSS_OFFSET" in columns and not {"TPL_START", "ROTANGLE"} & set(columns):
-        warnings.warn(
-            f"{path}: written by an early pymusepipe, which did not divide RA_OFFSET by cos(dec). "
-            "It is read as the pipeline reads it, as a difference of coordinates: check the "
-            "offsets on the sky, or make the table again",
-            MusedaskWarning,
-            stacklevel=5,
-        )
-    return OffsetTable(
-        tuple(_row(data, i, columns, exposures, "pymusepipe") for i in range(len(data)))
-    )
+    return columns, data
 
 
-def _load(path: Path) -> tuple[dict[str, fits.Column], Any]:
+def _table(path: Path) -> tuple[dict[str, fits.Column], Any]:
     """Columns by name and rows of the first table with offsets."""
     try:
         content = path.read_bytes()
@@ -150,14 +134,20 @@ def _check_columns(columns: dict[str, fits.Column]) -> None:
             )
 
 
-def _row(
+def row_of(
     data: Any,
     index: int,
     columns: dict[str, fits.Column],
     exposures: Sequence[ExposureLike] | None,
     method: str,
 ) -> Offset:
-    """Make an Offset of one row of the FITS table."""
+    """Make an Offset of row ``index`` of the FITS table, ``method`` being the format's name.
+
+    Raises
+    ------
+    InputError
+        If its date or declination cannot be used.
+    """
 
     def number(key: str) -> float:
         return float(data[key][index]) if key in columns else math.nan
@@ -189,10 +179,7 @@ def _row(
         dec_deg=dec,
         ra_offset_arcsec=math.nan if failed else on_sky_arcsec(ra_offset, dec),
         dec_offset_arcsec=math.nan if failed else dec_offset * ARCSEC_PER_DEG,
-        # pymusepipe's angle is what has to be added to the position angle.
-        rotation_deg=0.0 - number("ROTANGLE") if method == "pymusepipe" else math.nan,
         flux_scale=number("FLUX_SCALE"),
-        background=number("BACKGROUND") if method == "pymusepipe" else math.nan,
         grade=FAILED if failed else "",
         method=method,
     )
@@ -209,28 +196,51 @@ def dump(table: OffsetTable, exposures: Sequence[ExposureLike] | None) -> bytes:
     InputError
         If a row's declination is unknown or its DATE-OBS has no milliseconds.
     """
-    pointings = [pointing(row, exposures) for row in table]
+    return as_file(pipeline_columns(table, exposures) + musedask_columns(table, exposures))
+
+
+def pipeline_columns(
+    table: OffsetTable, exposures: Sequence[ExposureLike] | None
+) -> list[fits.Column]:
+    """The columns that the pipeline reads.
+
+    Raises
+    ------
+    InputError
+        As :func:`dump`.
+    """
     for row in table:
         if not _MILLISECONDS.match(row.date_obs):
             raise InputError(
                 f"{row.date_obs} {row.name}: DATE-OBS has no milliseconds, so the pipeline would "
                 "not find the exposure; give it as the exposure's header has it"
             )
-    names = [row.name.encode("ascii", "replace").decode() for row in table]
     ra_offsets = [
-        coordinate_deg(row.ra_offset_arcsec, dec)
-        for row, (_, dec) in zip(table, pointings, strict=True)
+        coordinate_deg(row.ra_offset_arcsec, pointing(row, exposures)[1]) for row in table
     ]
-    columns = [
+    return [
         fits.Column("DATE_OBS", f"{KEY_LENGTH}A", array=np.array([row.key for row in table])),
-        _doubles("MJD_OBS", [_mjd(row.key) for row in table], "d"),
-        _doubles("RA_OFFSET", ra_offsets, "deg"),
-        _doubles("DEC_OFFSET", [row.dec_offset_arcsec / ARCSEC_PER_DEG for row in table], "deg"),
-        _doubles("FLUX_SCALE", [row.flux_scale for row in table], None),
-        fits.Column("NAME", f"{max(1, *map(len, names))}A", array=np.array(names)),
-        _doubles("RA_DEG", [ra for ra, _ in pointings], "deg"),
-        _doubles("DEC_DEG", [dec for _, dec in pointings], "deg"),
+        doubles("MJD_OBS", [mjd(row.key) for row in table], "d"),
+        doubles("RA_OFFSET", ra_offsets, "deg"),
+        doubles("DEC_OFFSET", [row.dec_offset_arcsec / ARCSEC_PER_DEG for row in table], "deg"),
+        doubles("FLUX_SCALE", [row.flux_scale for row in table], None),
     ]
+
+
+def musedask_columns(
+    table: OffsetTable, exposures: Sequence[ExposureLike] | None
+) -> list[fits.Column]:
+    """The columns by which musedask reads the file back without the exposures."""
+    pointings = [pointing(row, exposures) for row in table]
+    return [
+        text("NAME", [row.name for row in table]),
+        doubles("RA_DEG", [ra for ra, _ in pointings], "deg"),
+        doubles("DEC_DEG", [dec for _, dec in pointings], "deg"),
+    ]
+
+
+def as_file(columns: list[fits.Column]) -> bytes:
+    """Give the FITS file of an OFFSET_LIST with these columns."""
     primary = fits.PrimaryHDU()
     primary.header["HIERARCH ESO PRO CATG"] = ("OFFSET_LIST", "category of the product")
     stream = io.BytesIO()
@@ -257,10 +267,17 @@ def pointing(row: Offset, exposures: Sequence[ExposureLike] | None) -> tuple[flo
     return float(exposure.ra_deg), float(exposure.dec_deg)
 
 
-def _doubles(name: str, values: list[float], unit: str | None) -> fits.Column:
+def doubles(name: str, values: list[float], unit: str | None) -> fits.Column:
+    """A column of float64."""
     return fits.Column(name, "D", unit=unit, array=np.array(values, dtype=np.float64))
 
 
-def _mjd(date_obs: str) -> float:
+def text(name: str, values: list[str]) -> fits.Column:
+    """A column of ASCII text, as wide as its longest value."""
+    ascii_values = [value.encode("ascii", "replace").decode() for value in values]
+    return fits.Column(name, f"{max(1, *map(len, ascii_values))}A", array=np.array(ascii_values))
+
+
+def mjd(date_obs: str) -> float:
     """Modified Julian Date of an ISO date, as DATE-OBS and MJD-OBS go together in FITS."""
     return (datetime.fromisoformat(date_obs) - _MJD_EPOCH).total_seconds() / 86400.0
