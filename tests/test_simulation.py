@@ -755,6 +755,25 @@ def test_the_real_sky_observed_as_it_was_gives_the_real_cube_back():
     assert np.corrcoef(lines[0].ravel(), lines[1].ravel())[0, 1] > 0.99
 
 
+@pytest.mark.parametrize(
+    ("between", "least", "most"), [((7800, 9340), 1.03, 1.25), ((4760, 5500), 0.45, 0.87)]
+)
+def test_the_real_sky_is_as_wrong_outside_its_centre_as_its_documentation_says(
+    between, least, most
+):
+    flux, waves, header = real_cube()
+    select = np.flatnonzero((waves > between[0]) & (waves < between[1]))[::4]
+    plane = SkyProjection.from_header(header)
+    true = true_cube(real_sky(), plane, (40, 40), waves[select], Psf(NATIVE_FWHM_ARCSEC))
+    # A median over channels does not feel the lines of the night sky.
+    real, made = (
+        np.nanmedian(np.nanmean(cube.reshape(-1, 5, 8, 5, 8), axis=(2, 4)), axis=0)
+        for cube in (flux[select], true)
+    )
+    assert (made / real).min() == pytest.approx(least, abs=0.03)
+    assert (made / real).max() == pytest.approx(most, abs=0.03)
+
+
 def test_the_real_sky_is_wide_enough_for_dithers():
     plane = SkyProjection.north_up(63.35527, 10.46649, 0.2, 60, 60)
     picture = true_cube(real_sky(), plane, (121, 121), [6500.0, 8000.0], Psf(0.8))

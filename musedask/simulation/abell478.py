@@ -9,9 +9,10 @@ and at any seeing:
   is the slope of MUSE flux against the HST brightness, channel by channel, over
   the 40 x 40 spaxels that MUSE has; under bright night-sky lines and the
   galaxy's own gas lines it is interpolated. So all objects have the spectrum of
-  the central galaxy (whose outskirts are bluer in reality: there this sky is up
-  to a tenth too bright in the red), and what is left of the HST noise is a part
-  of it.
+  the central galaxy, whose outskirts are bluer in reality, and what is left of
+  the HST noise is a part of it. In means over 8 x 8 spaxels this sky has 1.03 to
+  1.25 times the real flux at 7800 to 9350 Angstrom, most in the faintest corner,
+  and 0.45 to 0.87 times at 4750 to 5500 Angstrom.
 - *Gas*: what MUSE has above that continuum in the windows of the galaxy's
   emission lines ([OIII], [OI], Halpha + [NII], [SII] at z = 0.086), as its four
   strongest singular vectors. It fades out at the edge of the 8" that MUSE
