@@ -1,4 +1,4 @@
-"""Which calibration may serve which frame: windows, modes and read-outs, as the pipeline's rules say.
+"""Which calibration may serve which frame: windows, modes and read-outs.
 
 The table is the association of ESO's MUSE pipeline (``muse.oca`` of 2.8.7). BIAS,
 DARK and ILLUM never need the INS MODE of the frame: ILLUMs of AO nights carry
