@@ -62,14 +62,16 @@ class ProductInput:
     job: str
     """Key of the job that makes it."""
     used_as: str = ""
-    """Tag in the SOF, if it is another (PIXTABLE_REDUCED as PIXTABLE_OBJECT)."""
+    """Tag in the SOF, if it is another (PIXTABLE_SKY as PIXTABLE_OBJECT)."""
     optional: bool = False
     """Whether the SOF goes without it if the job made none (STD_TELLURIC)."""
+    filter: str = ""
+    """Only the product of this filter, where the job makes one for each (IMAGE_FOV)."""
 
     @property
     def content(self) -> tuple[str, ...]:
         """What of it enters the key."""
-        return "product", self.tag, self.job, self.used_as
+        return "product", self.tag, self.job, self.used_as, self.filter
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class MadeInput:
     """Tag in the SOF: ``OUTPUT_WCS`` or ``OFFSET_LIST``."""
     form: str
     """How ``text`` becomes a file: ``header`` (cards, a line each, of a cube without data) or
-    ``offset_list`` (rows of DATE_OBS, RA_OFFSET, DEC_OFFSET in degrees, FLUX_SCALE)."""
+    ``offset_list`` (a line each: DATE_OBS, RA_OFFSET and DEC_OFFSET in degrees, FLUX_SCALE,
+    with blanks between; ``nan`` for no scale)."""
     text: str
     """The content, in a canonical form."""
 
@@ -161,12 +164,15 @@ class Plan:
     """
 
     jobs: tuple[Job, ...]
-    """What a job needs stands before it."""
+    """What a job needs stands before it, or among ``earlier``."""
     notes: tuple[str, ...] = ()
     """What a user should know before it runs: warnings of the association."""
+    earlier: tuple[Job, ...] = ()
+    """Jobs of stages before the first that was asked for: they are not run, and their products
+    have to be there."""
 
     def __post_init__(self) -> None:
-        known: set[str] = set()
+        known = {job.key for job in self.earlier}
         for job in self.jobs:
             if job.key in known:
                 raise InputError(f"{job.title}: the plan has this job twice (key {job.key})")
@@ -183,8 +189,8 @@ class Plan:
 
     @cached_property
     def by_key(self) -> Mapping[str, Job]:
-        """Key -> job."""
-        return {job.key: job for job in self.jobs}
+        """Key -> job, with the earlier ones."""
+        return {job.key: job for job in (*self.earlier, *self.jobs)}
 
     def of_stage(self, *stages: str) -> tuple[Job, ...]:
         """Jobs of these stages."""
