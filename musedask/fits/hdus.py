@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,10 +20,11 @@ from astropy.io.fits.verify import VerifyError, VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 
 from musedask.errors import FileError
+from musedask.fits.cards import CARD, NotPlain, plain_value
 from musedask.quiet import quiet
 
 BLOCK = 2880
-CARD = 80
+_END = b"END".ljust(CARD)
 _MAX_BLOCKS = 4000
 """144 thousand cards: more than the cube of a thousand combined exposures has."""
 _BITPIX = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
@@ -73,13 +74,19 @@ class Hdu:
 
     def get(self, key: str) -> Any:
         """Value of a card, None if it is missing, undefined or cannot be parsed."""
+        try:
+            value = plain_value(self.raw, key)
+        except NotPlain:
+            value = self._parsed(key)
+        return value.strip() if isinstance(value, str) else value
+
+    def _parsed(self, key: str) -> Any:
+        """What astropy makes of a card."""
         with quiet(VerifyWarning, AstropyUserWarning):
             try:
                 value = self.header.get(key)
             except (VerifyError, ValueError):
                 return None
-        if isinstance(value, str):
-            return value.strip()
         return None if isinstance(value, fits.card.Undefined) else value
 
     @cached_property
@@ -142,6 +149,39 @@ class FitsFile:
     """SHA-256 of all headers, hexadecimal."""
 
 
+def read_headers(file: BinaryIO, size: int, label: str) -> tuple[Hdu, ...]:
+    """Read all headers of an open file or stream that is not packed.
+
+    Raises
+    ------
+    FileError
+        If it is not FITS, empty or shorter than its headers say.
+    """
+    return tuple(_walk(file, size, label))
+
+
+def read_primary(stream: BinaryIO, label: str) -> Hdu:
+    """Read the PRIMARY header at the start of a stream that need not be able to seek.
+
+    Raises
+    ------
+    FileError
+        If it is not FITS, or ends inside its header.
+    """
+    begin = stream.read(BLOCK)
+    if not begin.startswith(b"SIMPLE  ="):
+        raise FileError(describe_non_fits(begin, label))
+    return _read_header(stream, 0, 0, label, begin)
+
+
+def hash_of(hdus: Iterable[Hdu]) -> str:
+    """SHA-256 of headers, hexadecimal."""
+    digest = hashlib.sha256()
+    for hdu in hdus:
+        digest.update(hdu.raw)
+    return digest.hexdigest()
+
+
 def read_fits(path: str | os.PathLike[str], label: str | None = None) -> FitsFile:
     """Read the headers of a FITS file that is not packed as a whole; reads no data.
 
@@ -160,12 +200,9 @@ def read_fits(path: str | os.PathLike[str], label: str | None = None) -> FitsFil
     label = label or os.fspath(path)
     with as_file_error(label), open(path, "rb") as file:
         status = os.fstat(file.fileno())
-        hdus = tuple(_walk(file, status.st_size, label))
-    digest = hashlib.sha256()
-    for hdu in hdus:
-        digest.update(hdu.raw)
+        hdus = read_headers(file, status.st_size, label)
     return FitsFile(
-        os.path.abspath(path), label, status.st_size, status.st_mtime_ns, hdus, digest.hexdigest()
+        os.path.abspath(path), label, status.st_size, status.st_mtime_ns, hdus, hash_of(hdus)
     )
 
 
@@ -217,19 +254,28 @@ def _walk(file: BinaryIO, size: int, label: str) -> Iterator[Hdu]:
         raise FileError(describe_non_fits(b"", label))
 
 
-def _read_header(file: BinaryIO, index: int, start: int, label: str) -> Hdu:
-    """The header that begins at ``start``, where the file stands."""
+def _end_of(block: bytes) -> int:
+    """Where the END card stands in a block of cards; -1 if there is none."""
+    at = block.find(_END)
+    while at > 0 and at % CARD:
+        at = block.find(_END, at + 1)
+    return at
+
+
+def _read_header(file: BinaryIO, index: int, start: int, label: str, begin: bytes = b"") -> Hdu:
+    """The header that begins at ``start``; the file stands there, or a block (``begin``) on."""
     blocks: list[bytes] = []
     while len(blocks) < _MAX_BLOCKS:
-        block = file.read(BLOCK)
+        block = begin or file.read(BLOCK)
+        begin = b""
         if len(block) < BLOCK:
             raise FileError(
                 f"{label}: is cut off inside a header (no END before byte {start}+"
                 f"{len(blocks) * BLOCK + len(block)}); copy or download it again"
             )
-        for at in range(0, BLOCK, CARD):
-            if block[at : at + CARD].rstrip() == b"END":
-                raw = b"".join([*blocks, block[:at]])
-                return Hdu(index, raw, start, start + (len(blocks) + 1) * BLOCK)
+        at = _end_of(block)
+        if at >= 0:
+            raw = b"".join([*blocks, block[:at]])
+            return Hdu(index, raw, start, start + (len(blocks) + 1) * BLOCK)
         blocks.append(block)
     raise FileError(f"{label}: a header has no END card; make or download the file again")
