@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedIOBase
 from typing import Any, BinaryIO
 
 from astropy.io import fits
@@ -160,7 +161,7 @@ def read_headers(file: BinaryIO, size: int, label: str) -> tuple[Hdu, ...]:
     return tuple(_walk(file, size, label))
 
 
-def read_primary(stream: BinaryIO, label: str) -> Hdu:
+def read_primary(stream: BinaryIO | BufferedIOBase, label: str) -> Hdu:
     """Read the PRIMARY header at the start of a stream that need not be able to seek.
 
     Raises
@@ -262,7 +263,9 @@ def _end_of(block: bytes) -> int:
     return at
 
 
-def _read_header(file: BinaryIO, index: int, start: int, label: str, begin: bytes = b"") -> Hdu:
+def _read_header(
+    file: BinaryIO | BufferedIOBase, index: int, start: int, label: str, begin: bytes = b""
+) -> Hdu:
     """The header that begins at ``start``; the file stands there, or a block (``begin``) on."""
     blocks: list[bytes] = []
     while len(blocks) < _MAX_BLOCKS:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 Kind = Literal["raw", "static", "product", "skipped", "unknown", "unreadable"]
@@ -76,3 +79,59 @@ class Frame:
     def name(self) -> str:
         """The file's name without its folder."""
         return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, repr=False)
+class FrameList:
+    """The files of some folders, in the order of DATE-OBS; those without one come last."""
+
+    frames: tuple[Frame, ...]
+    """All of them, also what is skipped, unknown or unreadable."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the search: copies that count once, a broken inventory..."""
+    folders: tuple[str, ...] = ()
+    """The folders that were searched."""
+    xml_files: tuple[str, ...] = ()
+    """XML files that lie there: they may be CalSelector's associations."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(self.frames)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self.frames[index]
+
+    @cached_property
+    def _by_tag(self) -> dict[str, tuple[Frame, ...]]:
+        found: dict[str, list[Frame]] = {}
+        for frame in self.frames:
+            found.setdefault(frame.tag, []).append(frame)
+        return {tag: tuple(frames) for tag, frames in found.items()}
+
+    def of_tag(self, *tags: str) -> tuple[Frame, ...]:
+        """Frames of these tags, tag by tag."""
+        return tuple(frame for tag in tags for frame in self._by_tag.get(tag, ()))
+
+    def of_kind(self, *kinds: Kind) -> tuple[Frame, ...]:
+        """Frames of these kinds."""
+        return tuple(frame for frame in self.frames if frame.kind in kinds)
+
+    @property
+    def science(self) -> tuple[Frame, ...]:
+        """Raw exposures of the sky to be reduced to cubes: OBJECT."""
+        return tuple(frame for frame in self.of_tag("OBJECT") if frame.kind == "raw")
+
+    def __repr__(self) -> str:
+        return f"FrameList of {len(self)} files ({self._summary()})"
+
+    def __str__(self) -> str:
+        lines = [f"{len(self)} files"]
+        counted = Counter((frame.kind, frame.tag or "-") for frame in self.frames)
+        lines += [f"{kind:10} {tag:22} {n:6}" for (kind, tag), n in sorted(counted.items())]
+        return "\n".join([*lines, *self.notes])
+
+    def _summary(self) -> str:
+        counted = Counter(frame.tag if frame.kind == "raw" else frame.kind for frame in self.frames)
+        return ", ".join(f"{n} {what}" for what, n in counted.most_common())
