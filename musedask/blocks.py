@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from musedask.errors import InputError, MissingError
+from musedask.wording import counted
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,9 @@ class Stack(Mapping[str, xr.Dataset]):
     def __repr__(self) -> str:
         nz, ny, nx = self.plan.shape
         return (
-            f"Stack of {self.exposures.sizes['exposure']} exposures: {', '.join(self.cubes)} "
-            f"on {nz} x {ny} x {nx} voxels in {len(self.plan.keys)} blocks"
+            f"Stack of {counted(self.exposures.sizes['exposure'], 'exposure')}: "
+            f"{', '.join(self.cubes)} "
+            f"on {nz} x {ny} x {nx} voxels in {counted(len(self.plan.keys), 'block')}"
         )
 
 

@@ -13,6 +13,7 @@ from musedask.errors import FileError, InputError
 from musedask.exposure_facts import ExposureFacts, group_pointings, read_facts
 from musedask.exposures import COLUMNS, check_exposure_table
 from musedask.progress import Progress, Ticker
+from musedask.wording import counted
 
 
 def make_exposure_table(
@@ -64,7 +65,7 @@ def make_exposure_table(
     if not any(fact.is_good for fact in facts):
         reasons = "; ".join(f"{fact.path}: {fact.reason}" for fact in facts[:3])
         raise FileError(
-            f"none of the {len(facts)} files is an exposure that can be read: {reasons}"
+            f"no exposure that can be read among {counted(len(facts), 'file')}: {reasons}"
         )
     table = Table({"path": [str(fact.path) for fact in facts]})
     for spec in COLUMNS:

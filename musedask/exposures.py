@@ -20,6 +20,7 @@ from astropy import units as u
 from astropy.table import Column, Table
 
 from musedask.errors import FileError, InputError
+from musedask.wording import counted
 
 _YES = ("true", "t", "yes", "y", "1")
 _NO = ("false", "f", "no", "n", "0")
@@ -299,7 +300,7 @@ def _check_rows(table: Table, what: str, must_exist: bool) -> None:
     if used.size == 0:
         reasons = sorted({str(reason) for reason in table["reason"] if reason})
         raise InputError(
-            f"{what}: none of the {len(table)} rows is used"
+            f"{what}: not one of {counted(len(table), 'row')} is used"
             + (f" ({'; '.join(reasons[:3])})" if reasons else "")
             + "; set use to True for at least one"
         )

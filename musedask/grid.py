@@ -18,6 +18,7 @@ from musedask.offsets import OffsetTable
 from musedask.placement import Placement, place
 from musedask.sky import ARCSEC_PER_DEG, SkyProjection
 from musedask.spectral import SpectralAxis, common_axis, nominal_axis
+from musedask.wording import counted
 
 SNAP_PIX = 8
 """Edges of an enclosing grid lie on multiples of this, so that offsets that
@@ -67,7 +68,7 @@ class CubeGrid:
         ra, dec = self.centre_deg
         return (
             f"<CubeGrid {self.ny} x {self.nx} pixels of {self.pixel_arcsec:.4g} arcsec around "
-            f"RA {ra:.5f} DEC {dec:+.5f}, {self.spectral.size} channels "
+            f"RA {ra:.5f} DEC {dec:+.5f}, {counted(self.spectral.size, 'channel')} "
             f"{self.spectral.first_angstrom:.2f} to {self.spectral.last_angstrom:.2f} Angstrom>"
         )
 

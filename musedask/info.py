@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musedask.errors import FileError, InputError, MusedaskError
+from musedask.wording import counted
 
 # Each kind of file needs libraries that take a second to import: its function imports them.
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _folder(path: Path) -> str:
 
     if read_description(path) is None:
         cubes = sum(1 for entry in path.iterdir() if entry.name.lower().endswith(_FITS_ENDS))
-        hint = f"; it holds {cubes} FITS files, give one of them" if cubes else ""
+        hint = f"; it holds {counted(cubes, 'FITS file')}, give one of them" if cubes else ""
         raise FileError(f"{path}: a folder, but not a mega-cube of musedask{hint}")
     if path.name.endswith(_BUILDING):
         return _build(path)
@@ -103,7 +104,7 @@ def _build(path: Path) -> str:
     n_done = len(Layout(str(path.absolute()), shape, block, inner, ()).done_keys())
     return (
         f"Mega-cube under way or interrupted, {path.name}: {', '.join(held['methods'])}\n"
-        f"  {n_done} of {held['blocks']} blocks are made; the command that began it goes on"
+        f"  made: {n_done} of {counted(held['blocks'], 'block')}; the command that began it goes on"
     )
 
 
@@ -119,13 +120,13 @@ def _table(path: Path) -> str:
     used = table[np.asarray(table["use"], bool)]
     missing = [name for name in used["path"] if not Path(name).is_file()]
     lines = [
-        f"Exposure table {path.name}: {len(used)} of {len(table)} exposures are used, "
+        f"Exposure table {path.name}: {len(used)} of {counted(len(table), 'exposure')} used, "
         f"{float(np.nansum(used['exptime'])) / 3600:.2f} h",
         f"  modes: {_counted(used['mode'], 'unknown')}",
         f"  pointings: {_counted(used['pointing'], 'unnamed')}",
     ]
     if missing:
-        lines.append(f"  {len(missing)} of the files are not there, the first: {missing[0]}")
+        lines.append(f"  files that are not there: {len(missing)}, the first: {missing[0]}")
     return "\n".join(lines)
 
 
@@ -149,7 +150,7 @@ def _offsets(path: Path) -> str:
     grades = _counted([row.grade for row in table], "ungraded")
     methods = _counted([row.method for row in table], "unknown")
     return (
-        f"Offsets {path.name}: {len(sizes)} exposures, up to {largest:.3f} arcsec\n"
+        f"Offsets {path.name}: {counted(len(sizes), 'exposure')}, up to {largest:.3f} arcsec\n"
         f"  methods: {methods}\n"
         f"  grades: {grades}"
     )
@@ -187,7 +188,7 @@ def _fits(path: Path) -> str:
     ]
     lines = [
         f"Cube {path.name}: {', '.join(facts)}",
-        f"  {spectral.size} channels of {spectral.first_angstrom:.2f} to "
+        f"  {counted(spectral.size, 'channel')} of {spectral.first_angstrom:.2f} to "
         f"{spectral.last_angstrom:.2f} Angstrom ({spectral.medium}, {spectral.frame}), "
         f"{cube.sizes['y']} x {cube.sizes['x']} spaxels of "
         f"{sky.pixel_area_arcsec2**0.5:.4g} arcsec",

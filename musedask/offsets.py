@@ -22,6 +22,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from musedask.errors import InputError, MissingError
+from musedask.wording import counted
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -273,7 +274,7 @@ class OffsetTable:
     def __repr__(self) -> str:
         manual = sum(row.is_manual for row in self)
         failed = sum(row.is_failed for row in self)
-        return f"OffsetTable of {len(self)} exposures ({manual} manual, {failed} failed)"
+        return f"OffsetTable of {counted(len(self), 'exposure')} ({manual} manual, {failed} failed)"
 
     def _repr_html_(self) -> str:
         return str(self.table._repr_html_())
@@ -309,9 +310,9 @@ class OffsetTable:
         near = difflib.get_close_matches(key, self._by_key, n=1, cutoff=0.8)
         hint = f" (the nearest is {near[0]} {self._by_key[near[0]].name})" if near else ""
         raise MissingError(
-            f"no offset for {name or 'the exposure'} with DATE-OBS {key} among {len(self)} "
-            f"rows{hint}: add a row for it, leave the exposure out, or allow exposures without "
-            "an offset (allow_missing) if its header is right"
+            f"no offset for {name or 'the exposure'} with DATE-OBS {key} among "
+            f"{counted(len(self), 'row')}{hint}: add a row for it, leave the exposure out, or "
+            "allow exposures without an offset (allow_missing) if its header is right"
         )
 
     def merged_with(self, other: OffsetTable) -> OffsetTable:

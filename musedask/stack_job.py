@@ -33,6 +33,7 @@ from musedask.progress import Progress
 from musedask.spectral import SpectralAxis
 from musedask.stacking import StackOptions, stack_with
 from musedask.stacking.block import DEEPEST_SLAB, GATHER_BYTES, SLAB_BYTES
+from musedask.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -126,16 +127,17 @@ class Estimate:
     def __str__(self) -> str:
         nz, ny, nx = self.shape
         there = self.n_blocks - self.n_to_make
-        there_too = f", {there} are there already" if there else ""
+        there_too = f", {there} already there" if there else ""
         return (
             f"exposures  {self.n_exposures}\n"
-            f"onto       {nz} channels x {ny} x {nx} spaxels, {self.n_planes} values each\n"
+            f"onto       {counted(nz, 'channel')} x {ny} x {nx} spaxels, "
+            f"{counted(self.n_planes, 'value')} each\n"
             f"           {self.grid}\n"
             f"into       {self.output}\n"
-            f"tasks      {self.n_to_make} of {self.n_blocks} blocks to make{there_too}\n"
+            f"tasks      {self.n_to_make} of {counted(self.n_blocks, 'block')} to make{there_too}\n"
             f"to read    {_size(self.bytes_read)}\n"
             f"to write   {_size(self.bytes_written)} at most\n"
-            f"memory     {_size(self.memory)}, about, on {self.threads} threads"
+            f"memory     {_size(self.memory)}, about, on {counted(self.threads, 'thread')}"
         )
 
 
@@ -287,8 +289,9 @@ def _check_all_used(offsets: OffsetTable, cubes: Sequence[xr.Dataset], job: Stac
     strange = [row for row in offsets if row.date_obs[:23] not in known]
     if strange and not job.allow_missing:
         raise InputError(
-            f"{job.offsets}: {len(strange)} of {len(offsets)} offsets are for exposures that are "
-            f"not given (the first: {strange[0].name or strange[0].date_obs}); give those too, "
+            f"{job.offsets}: offsets for exposures that are not given, "
+            f"{len(strange)} of {len(offsets)} (the first: "
+            f"{strange[0].name or strange[0].date_obs}); give those too, "
             "take their rows out, or go on with --allow-missing-offsets"
         )
 

@@ -199,7 +199,7 @@ def test_from_the_exposures_to_the_position_and_the_flux_of_a_source(observed, t
     edited = [line.replace("True", "False") if "clouds.fits" in line else line for line in lines]
     assert edited != lines
     table.write_text("\n".join(edited))
-    assert "5 of 6 exposures are used" in succeeded("info", table).out
+    assert "5 of 6 exposures used" in succeeded("info", table).out
     truth.offsets.write(tmp_path / "offsets.ecsv")
     arguments = (table, "--offsets", tmp_path / "offsets.ecsv")
     assert (

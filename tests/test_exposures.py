@@ -461,7 +461,7 @@ def test_checking_leaves_the_table_that_was_given(tmp_path: Path) -> None:
         ("path:string exptime:float64", ("e1.fits -9",), ("row 1", "exptime = -9", "above 0")),
         ("path:string weight:float64", ("e1.fits 1", "e2.fits 0"), ("row 2", "weight = 0")),
         ("path:string weight:float64", ("e1.fits inf",), ("row 1", "weight = inf")),
-        ("path:string use:bool", ("e1.fits False",), ("none of the 1 rows",)),
+        ("path:string use:bool", ("e1.fits False",), ("not one of 1 row is",)),
         ("path:string", ("e1.fits", "./e1.fits"), ("rows 1 and 2", "path")),
         (
             "path:string date_obs:string",

@@ -137,7 +137,7 @@ def test_the_astropy_table_is_a_copy_with_units() -> None:
     copy["ra_offset_arcsec"] = 99.0
     assert table.rows[0].ra_offset_arcsec == 1.0
     assert table.table["ra_offset_arcsec"][0] == 1.0
-    assert "OffsetTable of 1 exposures (0 manual, 0 failed)" in repr(table)
+    assert "OffsetTable of 1 exposure (0 manual, 0 failed)" in repr(table)
     assert FIRST in table._repr_html_()
 
 

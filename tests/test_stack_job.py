@@ -297,13 +297,13 @@ def test_the_estimate_holds_for_a_real_run(tmp_path):
     assert 0.7 * told.bytes_written < report.bytes_written <= 1.05 * told.bytes_written
     again = estimate(job)
     assert (again.n_to_make, again.bytes_read, again.bytes_written) == (0, 0, 0)
-    assert "3 are there already" in str(again)
+    assert "3 already there" in str(again)
 
 
 def test_a_dry_run_reads_and_writes_nothing(tmp_path, aligned):
     before = sorted(os.listdir(tmp_path))
     answer = succeeded("stack", *aligned, "-o", tmp_path / "a.zarr", "--dry-run", "--threads", 3)
-    for word in ("exposures  5", "12 channels", "1 of 1 blocks", "to read", "on 3 threads"):
+    for word in ("exposures  5", "12 channels", "1 of 1 block to make", "to read", "on 3 threads"):
         assert word in answer.out
     assert answer.err == ""
     assert sorted(os.listdir(tmp_path)) == before
@@ -330,7 +330,7 @@ def test_a_changed_offset_makes_only_the_blocks_that_it_touches_anew(tmp_path):
     assert "4 of 4 blocks to make" in dry
     assert "4 of 4 blocks made" in first
     dry, second = stack_with(0.2)
-    assert "2 of 4 blocks to make, 2 are there already" in dry
+    assert "2 of 4 blocks to make, 2 already there" in dry
     assert "2 of 4 blocks made, 2 unchanged" in second
     _, third = stack_with(0.2)
     assert "0 of 4 blocks made, 0 unchanged, 4 already there" in third

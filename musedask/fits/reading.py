@@ -30,6 +30,7 @@ from musedask.fits.header import (
 from musedask.fits.source import CHUNK_CHANNELS, FitsCube, FitsSource, Floats32, good_variance
 from musedask.fits.unpack import open_fits, plain_stem
 from musedask.sky import SkyProjection
+from musedask.wording import counted
 
 _LOG = logging.getLogger(__name__)
 ENCODING = "fits"
@@ -352,7 +353,8 @@ def _rows(table: Table, label: str) -> list[tuple[str, dict[str, Any]]]:
     rows = [row for row in table if _cell(row, "use") is not False]
     if not rows:
         raise InputError(
-            f"{label}: none of its {len(table)} rows is to be used; set use to True in some"
+            f"{label}: not one of its {counted(len(table), 'row')} is to be used; "
+            "set use to True in some"
         )
     keys = ("date_obs", "mode", "exptime", "pointing", "mask", "regions", "weight")
     listed = []

@@ -14,6 +14,7 @@ import xarray as xr
 from musedask.errors import FileError, MissingError
 from musedask.megacube.direct import remember
 from musedask.megacube.layout import read_description
+from musedask.wording import counted
 
 _ORDER = ("flux", "variance", "n_exposures", "exposure_time")
 
@@ -112,9 +113,9 @@ class MegaCubeInfo:
         low, high = self.wavelengths_angstrom
         return (
             f"Mega-cube {self.path.name}: {', '.join(self.methods)}\n"
-            f"  {self.n_exposures} exposures, {nz} channels of {low:.2f} to {high:.2f} Angstrom, "
-            f"{ny} x {nx} spaxels\n"
-            f"  {', '.join(self.variables)} in {self.n_blocks} blocks of "
+            f"  {counted(self.n_exposures, 'exposure')}, {counted(nz, 'channel')} of "
+            f"{low:.2f} to {high:.2f} Angstrom, {ny} x {nx} spaxels\n"
+            f"  {', '.join(self.variables)} in {counted(self.n_blocks, 'block')} of "
             f"{' x '.join(map(str, self.block))}, {self.size_bytes / 1e9:.2f} GB"
         )
 

@@ -37,6 +37,7 @@ from musedask.megacube.shards import Shape, write_atomically, write_error
 from musedask.megacube.tasks import Receipt, write_block
 from musedask.noise import noise_attrs
 from musedask.progress import Progress, Ticker
+from musedask.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ class WriteReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: {self.n_made} of {self.n_blocks} blocks made, {self.n_linked} "
-            f"unchanged, {self.n_found} already there; {self.bytes_written / 1e9:.2f} GB "
-            f"in {self.seconds:.0f} s"
+            f"{self.path}: {self.n_made} of {counted(self.n_blocks, 'block')} made, "
+            f"{self.n_linked} unchanged, {self.n_found} already there; "
+            f"{self.bytes_written / 1e9:.2f} GB in {self.seconds:.0f} s"
         )
 
 
@@ -130,7 +131,8 @@ def write_megacube(
         done = layout.done_keys()
         n_linked = len(done) - n_found
         todo = [block for block in sorted(stack.plan.keys) if block not in done]
-        log.info("%s: %d of %d blocks to make, %d linked", final, len(todo), n_blocks, n_linked)
+        blocks = counted(n_blocks, "block")
+        log.info("%s: %d of %s to make, %d linked", final, len(todo), blocks, n_linked)
         size = _compute(stack, layout, todo, progress)
         _finish(stack, layout, final)
         for leftover in others:
@@ -292,8 +294,8 @@ def _finish(stack: Stack, layout: Layout, final: Path) -> None:
     missing = set(stack.plan.keys) - set(layout.done_keys())
     if missing:
         raise FileError(
-            f"{folder}: {len(missing)} blocks are not there after all were made, {min(missing)} "
-            "first; do all workers see this folder?"
+            f"{folder}: {len(missing)} of {counted(len(stack.plan.keys), 'block')} not there "
+            f"after all were made, {min(missing)} first; do all workers see this folder?"
         )
     write_images(stack, layout)
     for method in layout.methods_with_flux:

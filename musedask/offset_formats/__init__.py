@@ -22,6 +22,7 @@ from pathlib import Path
 from musedask.errors import FileError, InputError, MusedaskWarning
 from musedask.offset_formats import cosmos, ecsv, mypython, offset_list, pymusepipe
 from musedask.offsets import ExposureLike, OffsetTable
+from musedask.wording import counted
 
 Exposures = Sequence[ExposureLike] | None
 
@@ -152,8 +153,8 @@ def _check_representable(table: OffsetTable, format: str) -> None:
     for key, times in lost.items():
         if times and key not in _HOLDS[format]:
             warnings.warn(
-                f"{format} has no place for {key}, which {times} of {len(table)} exposures "
-                "have: it is lost in that file; .ecsv keeps it",
+                f"{format} has no place for {key}, set for {times} of "
+                f"{counted(len(table), 'exposure')}: it is lost in that file; .ecsv keeps it",
                 MusedaskWarning,
                 stacklevel=5,
             )

@@ -43,7 +43,7 @@ def by_file_name(path: str, exposures: Sequence[ExposureLike]) -> ExposureLike:
     near = difflib.get_close_matches(plain, names, n=1)
     hint = f"; the nearest is {near[0]}" if near else ""
     raise InputError(
-        f"{path} belongs to none of the {len(exposures)} exposures given{hint}: give the "
+        f"{path} belongs to none of the exposures given ({len(exposures)}){hint}: give the "
         "exposure too, or remove its entry"
     )
 

@@ -23,6 +23,7 @@ from musedask.offsets import (
     coordinate_deg,
     on_sky_arcsec,
 )
+from musedask.wording import counted
 
 
 def looks_like(text: str) -> bool:
@@ -50,8 +51,8 @@ def read(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
         )
     if not len(ra) == len(dec) == len(exposures):
         raise InputError(
-            f"{len(ra)} RA and {len(dec)} DEC offsets for {len(exposures)} exposures: they go by "
-            "their order, so give exactly the exposures that mypython had"
+            f"{len(ra)} RA and {len(dec)} DEC offsets for {counted(len(exposures), 'exposure')}: "
+            "they go by their order, so give exactly the exposures that mypython had"
         )
     return OffsetTable(tuple(map(_offset, ra, dec, exposures)))
 
@@ -60,7 +61,10 @@ def dump(table: OffsetTable, exposures: Sequence[ExposureLike] | None) -> bytes:
     """Give the two rows, in the order of ``exposures`` or else of the table."""
     rows = list(table) if exposures is None else [table.find(e.date_obs, e.name) for e in exposures]
     if len(rows) != len(table):
-        raise InputError(f"{len(table)} offsets, but {len(rows)} exposures to write them for")
+        raise InputError(
+            f"{counted(len(table), 'offset')}, but "
+            f"{counted(len(rows), 'exposure')} to write them for"
+        )
     ra = (coordinate_deg(row.ra_offset_arcsec, pointing(row, exposures)[1]) for row in rows)
     dec = (row.dec_offset_arcsec / ARCSEC_PER_DEG for row in rows)
     lines = (" ".join(f"{value:.18e}" for value in values) + "\n" for values in (ra, dec))
@@ -70,7 +74,7 @@ def dump(table: OffsetTable, exposures: Sequence[ExposureLike] | None) -> bytes:
 def _rows(text: str) -> tuple[list[float], list[float]]:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if len(lines) != 2:
-        raise InputError(f"{len(lines)} rows, expected two: RA and DEC offsets")
+        raise InputError(f"{counted(len(lines), 'row')}, expected two: RA and DEC offsets")
     try:
         ra, dec = ([float(word) for word in line.split()] for line in lines)
     except ValueError as err:

@@ -42,6 +42,7 @@ from musedask.offset_formats.offset_list import (
 )
 from musedask.offsets import ExposureLike, Offset, OffsetTable
 from musedask.quiet import quiet
+from musedask.wording import counted
 
 _WANTED = (
     "MJD-OBS", "ESO TPL START", "MUSEPIPE_IEXPO", "MUSEPIPE_DATASET", "MUSEPIPE_POINTING",
@@ -139,8 +140,8 @@ def _mjds(table: OffsetTable, cards: list[dict[str, object]]) -> list[float]:
     if unknown:
         warnings.warn(
             f"pymusepipe finds rows by MJD-OBS to the last digit, and for {unknown} of "
-            f"{len(table)} rows it is computed from DATE_OBS: give exposures= whose headers have "
-            "it, or compare MJD_OBS with them",
+            f"{counted(len(table), 'row')} it is computed from DATE_OBS: give exposures= whose "
+            "headers have it, or compare MJD_OBS with them",
             MusedaskWarning,
             stacklevel=6,
         )

@@ -75,7 +75,7 @@ def members_of(
     if missed:
         more = f" and {len(missed) - 5} more" if len(missed) > 5 else ""
         warnings.warn(
-            f"{len(missed)} of {len(cubes)} exposures do not touch the grid and are left out: "
+            f"exposures that do not touch the grid are left out, {len(missed)} of {len(cubes)}: "
             f"{', '.join(missed[:5])}{more}",
             MusedaskWarning,
             stacklevel=3,

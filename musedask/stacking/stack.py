@@ -22,6 +22,7 @@ from musedask.stacking.plan import members_of, plan_blocks
 from musedask.stacking.provenance import exposure_table, stack_attrs, statistic_attrs
 from musedask.stacking.statistics import Clipping, MpdafClipping, rules_array, slots_of
 from musedask.stacking.weights import Weights, exposure_weights
+from musedask.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -184,9 +185,9 @@ def _warn_of_residuals(table: xr.Dataset) -> None:
         listed = ", ".join(f"{name} {value:+.2f}" for name, value in list(large.items())[:8])
         more = f" and {len(large) - 8} more" if len(large) > 8 else ""
         warnings.warn(
-            f"wavelengths of {len(large)} of {len(residuals)} exposures are off the grid by more "
-            f"than {RESIDUAL_WARNING_ANGSTROM} Angstrom ({listed}{more}): lines are broadened a "
-            "little; cubes made with an OUTPUT_WCS of one CRVAL3 have no such residual",
+            f"wavelengths of {len(large)} of {counted(len(residuals), 'exposure')} are off the "
+            f"grid by more than {RESIDUAL_WARNING_ANGSTROM} Angstrom ({listed}{more}): lines are "
+            "broadened a little; cubes made with an OUTPUT_WCS of one CRVAL3 have no such residual",
             MusedaskWarning,
             stacklevel=3,
         )
