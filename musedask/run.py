@@ -4,8 +4,8 @@
 ``musedask.toml``         the configuration
 ``raw/``, ``static/``     raw frames and static tables, unless they lie elsewhere
 ``products/RECIPE/KEY/``  what each finished job made, with its log
-``cubes/``                links to the exposure cubes, named for people
-``combined/``             links to combined cubes
+``cubes/``                links to the exposure cubes, named for people; in ``sky/`` those of
+                          the sky, in ``combined/`` what was combined of several
 ``tables/``               offsets and other tables
 ``logs/``                 a log of each reduction
 ``scratch/``              jobs at work, and what failed ones left
@@ -71,7 +71,12 @@ class Run:
     @property
     def combined(self) -> Path:
         """Links to the combined cubes."""
-        return self.folder / "combined"
+        return self.cubes / "combined"
+
+    @property
+    def sky_cubes(self) -> Path:
+        """Links to the cubes of SKY exposures."""
+        return self.cubes / "sky"
 
     @property
     def tables(self) -> Path:

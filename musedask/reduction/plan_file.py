@@ -1,0 +1,81 @@
+"""A plan on disk, so that ``musedask status`` knows what a reduction in another process does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from musedask.errors import FileError, InputError
+from musedask.reduction.jobs import FileInput, Job, MadeInput, Plan, ProductInput
+from musedask.run import write_text
+
+FORMAT = 1
+_INPUTS: dict[str, type[FileInput] | type[ProductInput] | type[MadeInput]] = {
+    "file": FileInput,
+    "product": ProductInput,
+    "made": MadeInput,
+}
+_NAMES = {kind: name for name, kind in _INPUTS.items()}
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan in one step.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    content = {
+        "format": FORMAT,
+        "notes": plan.notes,
+        "jobs": [_plain(job) for job in plan.jobs],
+        "earlier": [_plain(job) for job in plan.earlier],
+    }
+    text = json.dumps(content, separators=(",", ":"))
+    try:
+        write_text(path, text)
+    except OSError as err:
+        raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
+
+
+def read_plan(path: Path) -> Plan | None:
+    """Read a plan; None if there is none, or one of another form of the file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or is broken.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            return None
+        return Plan(
+            tuple(map(_job, content["jobs"])),
+            tuple(content["notes"]),
+            tuple(map(_job, content["earlier"])),
+        )
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        raise FileError(f"{path}: cannot be read: {err.strerror or err}") from err
+    except (ValueError, KeyError, TypeError, InputError) as err:
+        raise FileError(
+            f"{path}: is no plan ({err}); remove it, and 'musedask reduce' writes it anew"
+        ) from err
+
+
+def _plain(job: Job) -> dict[str, Any]:
+    row = {column.name: getattr(job, column.name) for column in fields(job)}
+    row["inputs"] = [[_NAMES[type(item)], vars(item)] for item in job.inputs]
+    return row
+
+
+def _job(row: dict[str, Any]) -> Job:
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    given["inputs"] = tuple(_INPUTS[name](**values) for name, values in row["inputs"])
+    given["parameters"] = tuple((name, value) for name, value in row["parameters"])
+    return Job(**given)
