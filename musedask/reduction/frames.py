@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from musedask.wording import counted
+
 Kind = Literal["raw", "static", "product", "skipped", "unknown", "unreadable"]
 """What a file is: a raw frame; a static table of the calibration kit; a product of the pipeline;
 something of MUSE that no recipe here uses (acquisitions, tests); nothing known; not readable."""
@@ -124,14 +126,14 @@ class FrameList:
         return tuple(frame for frame in self.of_tag("OBJECT") if frame.kind == "raw")
 
     def __repr__(self) -> str:
-        return f"FrameList of {len(self)} files ({self._summary()})"
+        return f"FrameList of {counted(len(self), 'file')} ({self._summary()})"
 
     def __str__(self) -> str:
-        lines = [f"{len(self)} files"]
-        counted = Counter((frame.kind, frame.tag or "-") for frame in self.frames)
-        lines += [f"{kind:10} {tag:22} {n:6}" for (kind, tag), n in sorted(counted.items())]
+        lines = [counted(len(self), "file")]
+        tally = Counter((frame.kind, frame.tag or "-") for frame in self.frames)
+        lines += [f"{kind:10} {tag:22} {n:6}" for (kind, tag), n in sorted(tally.items())]
         return "\n".join([*lines, *self.notes])
 
     def _summary(self) -> str:
-        counted = Counter(frame.tag if frame.kind == "raw" else frame.kind for frame in self.frames)
-        return ", ".join(f"{n} {what}" for what, n in counted.most_common())
+        tally = Counter(frame.tag if frame.kind == "raw" else frame.kind for frame in self.frames)
+        return ", ".join(f"{n} {what}" for what, n in tally.most_common())
