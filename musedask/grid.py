@@ -213,6 +213,27 @@ class CubeGrid:
         """The channels whose centres lie in [low, high] Angstrom."""
         return replace(self, spectral=self.spectral.between(low_angstrom, high_angstrom))
 
+    def around(self, placement: Placement, margin: int = 0) -> CubeGrid:
+        """The smallest part of the grid that holds an exposure's frame and a margin of pixels.
+
+        What of them lies beyond the grid is left out.
+
+        Raises
+        ------
+        InputError
+            If the whole frame lies beside the grid.
+        """
+        low, high = _extent(self.sky, placement)
+        size = np.array([self.nx, self.ny])
+        if np.any(high <= -0.5) or np.any(low >= size - 0.5):
+            raise InputError(
+                f"{placement.name} lies beside the grid ({self!r}): give a grid that holds it, "
+                "correct its offset, or leave it out"
+            )
+        start = np.clip(np.floor(low + 0.5).astype(int) - margin, 0, size)
+        stop = np.clip(np.ceil(high + 0.5).astype(int) + margin, 0, size)
+        return self.cropped(slice(int(start[1]), int(stop[1])), slice(int(start[0]), int(stop[0])))
+
     def contains(self, placement: Placement) -> bool:
         """Whether an exposure's whole frame lies on the grid."""
         low, high = _extent(self.sky, placement)
