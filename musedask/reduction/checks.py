@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
 from musedask.fits.hdus import Hdu, as_file_error, read_fits, read_primary
-from musedask.fits.header import canonical_units
 from musedask.reduction.complaints import Complaint, Evidence
 from musedask.reduction.input_checks import (
     PIXEL_TABLES,
@@ -27,6 +26,8 @@ from musedask.reduction.input_checks import (
 )
 from musedask.reduction.log import MISSING_KEYWORD
 from musedask.reduction.products import used_raw
+from musedask.reduction.sof import SofLine
+from musedask.wording import counted
 
 Check = Callable[[Evidence, Path], Iterator[Complaint]]
 CALIBRATED = ("DATACUBE_FINAL", "IMAGE_FOV", "PIXTABLE_REDUCED", "PIXTABLE_POSITIONED",
@@ -39,6 +40,8 @@ _WCS = ("CRPIX1", "CRPIX2", "CRPIX3", "CRVAL1", "CRVAL2", "CRVAL3",
 _WCS_TOLERANCE = 1e-9
 _OFFSET_TOLERANCE_DEG = 1e-9
 """4 microarcseconds."""
+FEWEST_MATCHES = 3
+"""Sources in common; two fields of ten sources may have two in common by chance."""
 SPOKEN: tuple[tuple[str, str, str, str], ...] = (
     ("raw", r"could not be read although chip is alive", "",
      "a raw frame was left out; copy or download it again"),
@@ -149,7 +152,7 @@ def in_flux(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
     for made in evidence.of(*CALIBRATED):
         hdu = made.hdu("DATA")
         units = hdu.get("BUNIT") if hdu is not None else None
-        if isinstance(units, str) and canonical_units(units) is None:
+        if isinstance(units, str) and "erg" not in units:
             yield Complaint(
                 "flux",
                 f"{made.product.file} is in {units!r}, not in flux: STD_RESPONSE was missing or "
@@ -271,17 +274,27 @@ def aligned(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
                 for row in rows
                 if not (np.isfinite(row["RA_OFFSET"]) and np.isfinite(row["DEC_OFFSET"]))
             ]
-        n_images = len(evidence.inputs("IMAGE_FOV"))
-        if len(rows) != n_images:
+        images = evidence.inputs("IMAGE_FOV")
+        if len(rows) != len(images):
             yield Complaint(
-                "aligned", f"{made.product.file} has {len(rows)} rows for {n_images} images"
+                "aligned", f"{made.product.file} has {len(rows)} rows for {len(images)} images"
             )
         for date in bad:
             yield Complaint("aligned", f"{made.product.file} has no offset for {date}")
-        unmatched = made.primary.get("ESO QC EXPALIGN NOMATCH")
-        if unmatched:
+        yield from _matches(made.primary, images)
+
+
+def _matches(primary: Hdu, images: Sequence[SofLine]) -> Iterator[Complaint]:
+    """Images that were aligned by no source, or by so few that chance may have matched them."""
+    for number, image in enumerate(images, start=1):
+        matches = primary.get(f"ESO QC EXPALIGN NMATCH{number}")
+        if isinstance(matches, int) and matches < FEWEST_MATCHES:
+            found = counted(matches, "source") if matches else "no source"
             yield Complaint(
-                "aligned", f"{unmatched} of {n_images} images match no other: their offsets are 0"
+                "aligned",
+                f"{image.source} has {found} in common with the others: look at its offset, or "
+                "align it by hand",
+                is_warning=matches > 0,
             )
 
 

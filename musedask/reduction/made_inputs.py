@@ -123,13 +123,17 @@ def _cube_header(made: MadeInput) -> bytes:
 
 
 def _parsed(made: MadeInput) -> fits.Header:
+    header = fits.Header()
     with warnings.catch_warnings():
         warnings.simplefilter("error", VerifyWarning)
-        try:
-            header = fits.Header.fromstring(made.text, sep="\n")
-            for card in header.cards:
+        for line in made.text.splitlines():
+            if line.strip() in ("", "END"):
+                continue
+            try:
+                card = fits.Card.fromstring(line)
                 card.verify("exception")
-        except (VerifyError, VerifyWarning, ValueError) as err:
-            why = " ".join(str(err).split())
-            raise InputError(f"{made.tag}: its cards cannot be read: {why}") from None
+                header.append(card, end=True)
+            except (VerifyError, VerifyWarning, ValueError) as err:
+                why = " ".join(str(err).split())
+                raise InputError(f"{made.tag}: the card {line!r} cannot be read: {why}") from None
     return header
