@@ -81,6 +81,8 @@ class ReductionConfig:
     """Wavelengths of the final cubes: ``nominal`` or ``common``."""
     allow_missing: tuple[str, ...] = ()
     """Tags of required calibrations without which a frame is reduced all the same."""
+    tolerate: tuple[str, ...] = ()
+    """Names of checks of products whose complaints are warnings, not failures."""
     windows: tuple[tuple[str, float], ...] = ()
     """Tag -> days by which a calibration may be away, where not the pipeline's own rule."""
     choose: tuple[Choice, ...] = ()

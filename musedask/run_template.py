@@ -38,6 +38,9 @@ static = ["static"]
 # Tags of required calibrations without which a frame is reduced all the same.
 # allow_missing = []
 
+# Names of checks of what a recipe made whose complaints are warnings, not failures.
+# tolerate = []
+
 # How often a job that fails is tried.
 # attempts = 2
 

@@ -130,7 +130,7 @@ def failure(key: str, error: Exception) -> Outcome:
     return Outcome(
         key=key,
         state="failed",
-        reason=str(error),
+        reason=str(getattr(error, "reason", "") or error),
         scratch=str(getattr(error, "scratch", "") or ""),
         log=str(getattr(error, "log", "") or ""),
         log_end=tuple(getattr(error, "log_end", ())),
@@ -141,6 +141,4 @@ def failure(key: str, error: Exception) -> Outcome:
 def is_lasting(error: Exception) -> bool:
     """Whether the same would happen again: not where somebody killed it, or a disk was full."""
     status = getattr(error, "status", None)
-    return (
-        status is not None and status not in _FROM_OUTSIDE and not isinstance(error, MissingError)
-    )
+    return status is not None and status not in _FROM_OUTSIDE

@@ -94,7 +94,7 @@ class ReductionReport:
 def count_table(counts: Mapping[str, Count]) -> str:
     """Jobs by recipe as a table."""
     head = ("recipe", "jobs", "done", "before", "running", "waiting", "failed", "blocked")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for recipe, one in counts.items():
         numbers = (one.total, one.done, one.before, one.running, one.waiting, one.failed)
         rows.append((recipe, *(str(n or "-") for n in (*numbers, one.blocked))))

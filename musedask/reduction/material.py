@@ -1,0 +1,149 @@
+"""What a plan is made from: the frames of a run, esorex's version, and what the user set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from musedask.errors import FileError, InputError
+from musedask.grid import CubeGrid
+from musedask.offsets import ExposureKey, OffsetTable
+from musedask.progress import Progress
+from musedask.reduction.calselector import CalSelections, selections
+from musedask.reduction.frames import Frame, FrameList
+from musedask.reduction.installation import installation, remembered_installation
+from musedask.reduction.jobs import Plan
+from musedask.reduction.parameters import Schema, schemas
+from musedask.reduction.placing import ENCLOSING, HEADERS, MEASURED, Placed
+from musedask.reduction.plan import plan_reduction
+from musedask.reduction.scan import find_frames
+from musedask.run import Run
+
+INVENTORY = "inventory.json"
+OF_ESOREX = "esorex"
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that planning needs; read once."""
+
+    run: Run
+    """The run."""
+    frames: FrameList
+    """Its frames."""
+    selections: CalSelections
+    """What the archive's CalSelector chose, where it was asked."""
+    version: str
+    """Version of the MUSE pipeline."""
+    schemas: dict[str, Schema]
+    """Recipe -> its parameters, of recipes that the user set any for."""
+    offsets: OffsetTable | None
+    """Offsets that the user gave; None where they are measured, or headers are right."""
+    grid: CubeGrid | None
+    """Final grid that the user gave."""
+
+    def plan(self, first: str | None = None, last: str | None = None) -> Plan:
+        """The plan, as far as it can be made now.
+
+        Raises
+        ------
+        MusedaskError
+            If a calibration is missing, or the configuration does not fit.
+        """
+        return self._planned(self.frames, first, last, Placed(self.offsets, None, self.grid))
+
+    def final_plan(
+        self, placed: Placed, exposures: Iterable[str], first: str | None, last: str | None
+    ) -> Plan:
+        """The plan with the final cubes of some exposures, whose places are known.
+
+        Parameters
+        ----------
+        placed
+            Where they lie.
+        exposures
+            Their DATE-OBS.
+        first, last
+            Stages.
+        """
+        wanted = set(exposures)
+        kept = tuple(f for f in self.frames if f.tag != "OBJECT" or f.date_obs in wanted)
+        return self._planned(replace(self.frames, frames=kept), first, last, placed)
+
+    def _planned(
+        self, frames: FrameList, first: str | None, last: str | None, placed: Placed
+    ) -> Plan:
+        return plan_reduction(
+            frames,
+            self.run.config.reduction,
+            offsets=placed.offsets,
+            footprints=placed.footprints,
+            grid=placed.grid,
+            version=self.version,
+            first=first,
+            last=last,
+            selections=self.selections,
+            schemas=self.schemas,
+        )
+
+
+def read_material(
+    run: Run, *, progress: Progress | None = None, call_esorex: bool = True
+) -> Material:
+    """Read headers, offsets and what esorex says of itself.
+
+    Parameters
+    ----------
+    run
+        The run.
+    progress
+        Whom to tell how many headers have been read.
+    call_esorex
+        Whether esorex may be asked for its version again, if that is known from before.
+
+    Raises
+    ------
+    MusedaskError
+        If a folder or a file cannot be used, or esorex is not installed.
+    """
+    config = run.config.reduction
+    try:
+        run.state.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise FileError(f"{run.state}: cannot be made: {err.strerror or err}") from err
+    frames = find_frames(
+        [*run.raw, *run.static], inventory=run.state / INVENTORY, progress=progress
+    )
+    remember = run.state / OF_ESOREX
+    known = None if call_esorex else remembered_installation(remember)
+    return Material(
+        run,
+        frames,
+        selections(frames),
+        (known or installation(remember)).muse,
+        schemas([name for name, _ in config.recipes], remember),
+        _offsets(run, frames),
+        None if config.grid == ENCLOSING else CubeGrid.from_file(run.path(config.grid)),
+    )
+
+
+def _offsets(run: Run, frames: FrameList) -> OffsetTable | None:
+    """The table that the user gave."""
+    config = run.config.reduction
+    if config.final == "none" or config.offsets in (MEASURED, HEADERS):
+        return None
+    try:
+        return OffsetTable.read(run.path(config.offsets), list(map(key_of, frames.science)))
+    except (FileError, InputError) as err:
+        raise type(err)(f"[reduction] offsets = {config.offsets!r}: {err}") from err
+
+
+def key_of(frame: Frame) -> ExposureKey:
+    """What readers of offset files need to know of a raw frame."""
+    return ExposureKey(
+        frame.date_obs,
+        frame.name.removesuffix(".fz").removesuffix(".gz").removesuffix(".fits"),
+        frame.ra_deg,
+        frame.dec_deg,
+        frame.path,
+    )
