@@ -1,0 +1,264 @@
+"""musedask: from exposures to a store, its kernel alone, on processes, and its compilation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+
+from benchmarks import reference
+from benchmarks.exposures import grid_header, make_exposures
+from benchmarks.jobs import (
+    Array,
+    Comparison,
+    DataSpec,
+    Job,
+    Place,
+    Prepared,
+    compare_values,
+    worst_of,
+)
+from musedask.blocks import Stack
+
+_WARM_DATA = DataSpec(2, 8, 24)
+_TINY_BYTES = 1 << 30
+
+
+def stack_to_store(job: Job, place: Place) -> Prepared:
+    """Exposures into a Zarr store, end to end, in threads of this process."""
+    options = {"methods": ("median",), "resampling": "exact", "threads": 2, **job.options}
+    store = place.scratch / "deep.zarr"
+
+    def run() -> Path:
+        with dask.config.set(scheduler="threads", num_workers=options["threads"]):
+            return _write(_lazy(place.exposures, job, options), store)
+
+    return Prepared(
+        run, lambda made: _compare_store(made, job, place, options), _n_voxels(job, options),
+        place.exposures, lambda: _warm_up(job, place, options),
+        lambda made: _store_metrics(job, made),
+    )  # fmt: skip
+
+
+def stack_on_processes(job: Job, place: Place) -> Prepared:
+    """The same on worker processes of one thread each; starting them is not timed."""
+    from distributed import Client, LocalCluster
+
+    options = {"methods": ("median",), "resampling": "exact", "processes": 2, **job.options}
+    store = place.scratch / "deep.zarr"
+    cluster = LocalCluster(
+        n_workers=options["processes"], threads_per_worker=1, dashboard_address=None,
+        local_directory=os.fspath(place.scratch / "workers"),
+    )  # fmt: skip
+    client = Client(cluster)
+
+    def run() -> Path:
+        return _write(_lazy(place.exposures, job, options), store)
+
+    def compare(made: Path) -> Comparison:
+        client.close()
+        cluster.close()
+        return _compare_store(made, job, place, options)
+
+    def warm_up() -> None:
+        folder, wanted = os.fspath(place.scratch), {**options, "geometry": _geometry(job)}
+        futures = [
+            client.submit(_warm_up_in, folder, wanted, n, pure=False, workers=[worker])
+            for n, worker in enumerate(client.scheduler_info(n_workers=-1)["workers"])
+        ]
+        client.gather(futures)
+
+    return Prepared(run, compare, _n_voxels(job, options), place.exposures, warm_up)
+
+
+def kernel_alone(job: Job, place: Place) -> Prepared:
+    """Reading, resampling and combining; what is made is let go of."""
+    options = {"methods": ("median",), "resampling": "exact", "threads": 2, **job.options}
+    window = reference.windows(_channels(job, options), _grid_shape(job))[1]
+
+    def run() -> Array:
+        lazy = _lazy(place.exposures, job, options)
+        piece: Any = _piece  # Dask's types know only functions of its own arrays
+        pieces = lazy.results.map_blocks(
+            piece, lazy.plan, window, dtype=object, meta=np.empty((0, 0, 0), object)
+        )
+        delayed = pieces.to_delayed(optimize_graph=True)
+        tasks = [delayed[block] for block in sorted(lazy.plan.keys)]
+        with dask.config.set(scheduler="threads", num_workers=options["threads"]):
+            made = dask.compute(*tasks)
+        found = np.full((window.ny, window.nx), np.nan)
+        for values, rows, columns in (piece.item() for piece in made):
+            found[rows, columns] = values
+        return found
+
+    def compare(found: Array) -> Comparison:
+        target = reference.celestial(grid_header(_data(job)))
+        return reference.compare_median(
+            [(window, found)], place.exposures, target, options["resampling"],
+            where=reference.EVERYWHERE,
+        )  # fmt: skip
+
+    return Prepared(
+        run, compare, _n_voxels(job, options), place.exposures,
+        lambda: _warm_up(job, place, options),
+    )  # fmt: skip
+
+
+def compilation(job: Job, place: Place) -> Prepared:
+    """The first stack of a process: with an empty cache of compiled code, or a filled one."""
+    filled = bool(job.options["filled"])
+    cache = place.stores / "numba" if filled else place.scratch / "numba"
+    os.environ["NUMBA_CACHE_DIR"] = os.fspath(cache)
+    options = {"methods": ("median",), "resampling": "exact", "threads": 1}
+
+    def run() -> int:
+        _warm_up(job, place, options)
+        return sum(1 for path in cache.rglob("*.nbi"))
+
+    def compare(n_files: int) -> Comparison:
+        return Comparison(n_files, 0.0, "compiled code is in the cache", "the cache's files")
+
+    if filled and not any(cache.rglob("*.nbi")):
+        _in_another_process(cache, place)
+    return Prepared(run, compare, 0)
+
+
+def _in_another_process(cache: Path, place: Place) -> None:
+    """Fill a cache of compiled code."""
+    code = (
+        "from benchmarks.peers.stacking_musedask import _warm_up_in; "
+        f"_warm_up_in({os.fspath(place.scratch / 'filling')!r}, "
+        "{'methods': ('median',), 'resampling': 'exact', 'threads': 1}, 0)"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": os.fspath(cache)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def _data(job: Job) -> DataSpec:
+    assert job.data is not None, "stacking needs exposures"
+    return job.data
+
+
+def _channels(job: Job, options: Any) -> int:
+    return min(int(options.get("channels", 0)) or _data(job).n_channels, _data(job).n_channels)
+
+
+def _n_voxels(job: Job, options: Any) -> int:
+    return _data(job).n_voxels // _data(job).n_channels * _channels(job, options)
+
+
+def _grid_shape(job: Job) -> tuple[int, int]:
+    header = grid_header(_data(job))
+    return header["NAXIS2"], header["NAXIS1"]
+
+
+def _lazy(files: Sequence[Path], job: Job, options: Any) -> Stack:
+    """Plan the stack on the grid that all peers share."""
+    return _stacked(files, _data(job), _channels(job, options), options)
+
+
+def _stacked(files: Sequence[Path], data: DataSpec, channels: int, options: Any) -> Stack:
+    from musedask import CubeGrid, open_exposures, stack
+
+    grid = CubeGrid.from_header(grid_header(data))
+    grid = replace(grid, spectral=grid.spectral.cropped(0, channels))
+    return stack(
+        open_exposures(files), None, grid, methods=tuple(options["methods"]),
+        resampling=options["resampling"],
+    )  # fmt: skip
+
+
+def _write(lazy: Stack, store: Path) -> Path:
+    from musedask import write_megacube
+
+    write_megacube(lazy, store)
+    return store
+
+
+def _warm_up(job: Job, place: Place, options: Any) -> None:
+    """Compile, or load compiled code: a stack of the same kind, small."""
+    _warm_up_in(os.fspath(place.scratch), {**options, "geometry": _geometry(job)}, 0)
+
+
+def _geometry(job: Job) -> str:
+    return job.data.geometry if job.data is not None else "shift"
+
+
+def _warm_up_in(folder: str, options: Any, number: int) -> None:
+    """Stack two tiny exposures in a folder of their own."""
+    home = Path(folder, f"warm{number}")
+    home.mkdir(parents=True)
+    data = replace(_WARM_DATA, geometry=options.get("geometry", "shift"))
+    files = make_exposures(data, home, _TINY_BYTES)
+    with dask.config.set(scheduler="threads", num_workers=1):
+        _write(_stacked(files, data, data.n_channels, options), home / "warm.zarr")
+
+
+def _piece(result: Any, plan: Any, window: Any, block_id: tuple[int, int, int]) -> Array:
+    """Of a block only what is compared: its part of a window of the median."""
+    made = result.item()
+    zs, ys, xs = plan.region(block_id)
+    plane = next(s.plane for s in plan.slots if s.variable == "flux")
+    rows = range(max(window.y, ys.start), min(window.y + window.ny, ys.stop))
+    columns = range(max(window.x, xs.start), min(window.x + window.nx, xs.stop))
+    out = np.empty((1, 1, 1), object)
+    if zs.start <= window.channel < zs.stop and rows and columns:
+        values = made.planes[
+            plane, window.channel - zs.start,
+            rows.start - ys.start : rows.stop - ys.start,
+            columns.start - xs.start : columns.stop - xs.start,
+        ].astype(float)  # fmt: skip
+        own = (slice(rows.start - window.y, rows.stop - window.y),
+               slice(columns.start - window.x, columns.stop - window.x))  # fmt: skip
+    else:
+        values, own = np.zeros((0, 0)), (slice(0, 0), slice(0, 0))
+    out[0, 0, 0] = (values, *own)
+    return out
+
+
+def _compare_store(store: Path, job: Job, place: Place, options: Any) -> Comparison:
+    """Flux, and where there is a median also the number of exposures, by musedask's own rule."""
+    from musedask import open_megacube
+
+    deep = open_megacube(store)
+    method = "median" if "median" in deep.methods else deep.methods[0]
+    if _data(job).content == "empty":
+        at = deep[method].isel(wavelength=0)["n_exposures"].values
+        return Comparison(at.size, float(at.max() > 0) * np.inf if at.any() else 0.0, "0", "zeros")
+    cube = deep[method]
+    target = reference.celestial(grid_header(_data(job)))
+    places = reference.windows(cube.sizes["wavelength"], (cube.sizes["y"], cube.sizes["x"]))
+    flux = [(w, _cut_out(cube["flux"], w)) for w in places]
+    found = reference.compare_median(
+        flux, place.exposures, target, options["resampling"], where=reference.EVERYWHERE
+    )
+    window = places[0]
+    share = reference.resampled(place.exposures, target, window, options["resampling"]).share
+    counts = compare_values(
+        _cut_out(cube["n_exposures"], window), (share >= reference.HALF).sum(axis=0).astype(float),
+        rtol=0.0, atol=0.5, against="the number of valid exposures",
+    )  # fmt: skip
+    return worst_of(found, counts)
+
+
+def _cut_out(variable: Any, window: reference.Window) -> Array:
+    rows, columns = window.slices
+    values: Array = variable[window.channel, rows, columns].values.astype(float)
+    return values
+
+
+def _store_metrics(job: Job, store: Path) -> dict[str, float]:
+    """Size of the store, and the share of the input that sees the sky."""
+    from benchmarks.exposures import field_of, used_bytes
+
+    return {
+        "store_bytes": float(used_bytes(store)),
+        "valid_share": float(field_of(_data(job)).mean()),
+    }

@@ -1,0 +1,83 @@
+"""Measurements of one run put beside one another: pairs of a round, their median and range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.records import Record
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median and the range that it comes from."""
+
+    middle: float
+    """Median."""
+    low: float
+    """Least."""
+    high: float
+    """Most."""
+    n: int
+    """How many."""
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Of the values that are numbers; NaN if there is none."""
+        found = [value for value in values if not math.isnan(value)]
+        if not found:
+            return cls(math.nan, math.nan, math.nan, 0)
+        return cls(float(np.median(found)), min(found), max(found), len(found))
+
+
+@dataclass(frozen=True)
+class Side:
+    """A quantity of a job, as found in the records."""
+
+    benchmark: str
+    """stacking, export..."""
+    case: str
+    """Of the benchmark."""
+    name: str
+    """Label or role of the job."""
+    quantity: str
+    """What :meth:`Record.value` knows."""
+
+    def matches(self, record: Record) -> bool:
+        """Whether a record is of this job and counts."""
+        job = record.job
+        names = (job.label, job.options.get("role"))
+        return (
+            record.counts and record.benchmark == self.benchmark
+            and job.case == self.case and self.name in names
+        )  # fmt: skip
+
+    def by_round(self, records: Iterable[Record]) -> dict[tuple[str, int], float]:
+        """(run, round) -> value."""
+        return {
+            (record.run, record.repeat): record.value(self.quantity)
+            for record in records
+            if self.matches(record)
+        }
+
+
+def ratio(above: Side, below: Side, records: Sequence[Record]) -> Spread:
+    """Quotient of two quantities in each round that has both, then its median and range."""
+    tops, bottoms = above.by_round(records), below.by_round(records)
+    return Spread.of(
+        tops[key] / bottoms[key] if bottoms[key] else math.nan
+        for key in tops
+        if key in bottoms
+    )  # fmt: skip
+
+
+def newest(records: Sequence[Record]) -> list[Record]:
+    """Of each benchmark and size only the last run."""
+    last: dict[tuple[str, str], str] = {}
+    for record in records:
+        key = (record.benchmark, record.size)
+        last[key] = max(last.get(key, ""), record.run)
+    return [r for r in records if r.run == last[r.benchmark, r.size]]
