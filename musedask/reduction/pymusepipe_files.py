@@ -98,13 +98,14 @@ def _read(path: str | os.PathLike[str]) -> dict[str, str]:
         raise FileError(f"{label}: is no text file; give pymusepipe's own") from None
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line[0] in "#%":
+        line = line.strip()
+        if not line or line[0] in "#%":
             continue
-        key, _, rest = line.strip().replace("\t", " ").partition(" ")
+        key, _, rest = line.replace("\t", " ").partition(" ")
         key, value = key.lower(), rest.strip().strip("'\"").strip()
         if not value or not (key + value).isprintable():
             raise InputError(
-                f"{label}, line {number}: {line.strip()!r}: a keyword and a value are wanted"
+                f"{label}, line {number}: {line!r}: a keyword and a value are wanted"
             )
         if key in found:
             raise InputError(f"{label}, line {number}: {key} comes a second time; remove one")
