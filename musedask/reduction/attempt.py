@@ -7,19 +7,17 @@ import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from musedask.reduction.esorex import StoppedError
+from musedask.reduction.job_folder import RunFolders
+from musedask.reduction.job_record import JobRecord
+from musedask.reduction.jobs import Job
 from musedask.reduction.memory import MemoryGate
 from musedask.reduction.notes import Notes
 from musedask.reduction.outcome import Outcome
 
-if TYPE_CHECKING:
-    from musedask.reduction.job_folder import RunFolders
-    from musedask.reduction.job_record import JobRecord
-    from musedask.reduction.jobs import Job
-
-    RunJob = Callable[..., JobRecord]
+RunJob = Callable[..., JobRecord]
+"""What runs a job, as :func:`musedask.reduction.job_run.run_job` does."""
 
 logger = logging.getLogger(__name__)
 

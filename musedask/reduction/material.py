@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from musedask.errors import FileError, InputError
-from musedask.grid import CubeGrid
 from musedask.offsets import ExposureKey, OffsetTable
 from musedask.progress import Progress
 from musedask.reduction.calselector import CalSelections, selections
+from musedask.reduction.final_jobs import IN_HEADERS, MEASURED
 from musedask.reduction.frames import Frame, FrameList
 from musedask.reduction.installation import installation, remembered_installation
 from musedask.reduction.jobs import Plan
 from musedask.reduction.parameters import Schema, schemas
-from musedask.reduction.placing import ENCLOSING, HEADERS, MEASURED, Placed
 from musedask.reduction.plan import plan_reduction
 from musedask.reduction.scan import find_frames
 from musedask.run import Run
 
+if TYPE_CHECKING:
+    from musedask.grid import CubeGrid
+
+ENCLOSING = "enclosing"
 INVENTORY = "inventory.json"
 OF_ESOREX = "esorex"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where exposures of one field lie, and on what grid their final cubes do."""
+
+    offsets: OffsetTable | None = None
+    """Offsets; None where the headers are right, or nothing is known yet."""
+    footprints: Mapping[str, CubeGrid] | None = None
+    """First 23 characters of DATE-OBS -> grid of the cube before any offset."""
+    grid: CubeGrid | None = None
+    """The final grid."""
 
 
 @dataclass(frozen=True)
@@ -123,19 +139,29 @@ def read_material(
         (known or installation(remember)).muse,
         schemas([name for name, _ in config.recipes], remember),
         _offsets(run, frames),
-        None if config.grid == ENCLOSING else CubeGrid.from_file(run.path(config.grid)),
+        _grid(run),
     )
 
 
 def _offsets(run: Run, frames: FrameList) -> OffsetTable | None:
     """The table that the user gave."""
     config = run.config.reduction
-    if config.final == "none" or config.offsets in (MEASURED, HEADERS):
+    if config.final == "none" or config.offsets in (MEASURED, IN_HEADERS):
         return None
     try:
         return OffsetTable.read(run.path(config.offsets), list(map(key_of, frames.science)))
     except (FileError, InputError) as err:
         raise type(err)(f"[reduction] offsets = {config.offsets!r}: {err}") from err
+
+
+def _grid(run: Run) -> CubeGrid | None:
+    """The grid that the user gave."""
+    given = run.config.reduction.grid
+    if run.config.reduction.final == "none" or given == ENCLOSING:
+        return None
+    from musedask.grid import CubeGrid  # it needs xarray and astropy: half a second
+
+    return CubeGrid.from_file(run.path(given))
 
 
 def key_of(frame: Frame) -> ExposureKey:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +15,13 @@ from musedask.grid import CubeGrid
 from musedask.offsets import OffsetTable, date_key
 from musedask.placement import exposure_key
 from musedask.reduction.frames import Frame
+from musedask.reduction.material import ENCLOSING, Placed
 from musedask.run import Run
 from musedask.sky import SkyProjection
 from musedask.spectral import SpectralAxis
 
-MEASURED = "exp_align"
-HEADERS = "headers"
-ENCLOSING = "enclosing"
 NOMINAL_PIX = 320
 """About the side of a cube of one exposure."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Where exposures of one field lie, and on what grid their final cubes do."""
-
-    offsets: OffsetTable | None
-    """Offsets; None where the headers are right, or nothing is known yet."""
-    footprints: Mapping[str, CubeGrid] | None
-    """First 23 characters of DATE-OBS -> grid of the cube before any offset."""
-    grid: CubeGrid | None
-    """The final grid."""
 
 
 def place_exposures(

@@ -17,13 +17,7 @@ from musedask.reduction.frames import Frame
 from musedask.reduction.job_run import run_job
 from musedask.reduction.jobs import Job, Plan
 from musedask.reduction.links import CUBE, link_cubes
-from musedask.reduction.material import Material, read_material
-from musedask.reduction.placing import (
-    Placed,
-    keep_offsets,
-    place_exposures,
-    placed_about,
-)
+from musedask.reduction.material import Material, Placed, read_material
 from musedask.reduction.report import ReductionReport
 from musedask.reduction.rules import field_of
 from musedask.run import Run, held, name_for_people
@@ -186,6 +180,9 @@ def together(plans: Sequence[Plan], *, keep_notes: bool = True) -> Plan:
 
 def _placed(carrier: Carrier, material: Material, one: _Field) -> Placed:
     """Where exposures lie: by their cubes, or, before a dry run could know, by raw headers."""
+    # It opens cubes: whoever makes none need not wait for what that takes.
+    from musedask.reduction.placing import keep_offsets, place_exposures, placed_about
+
     done = [job for job in one.jobs if job.key in carrier.records]
     aligned = one.align is None or one.align.key in carrier.records
     if carrier.holder is None and not (aligned and len(done) == len(one.jobs)):
