@@ -54,8 +54,8 @@ def _inputs(
         return file_inputs([source], pick.tag)
     if not source.is_raw or role == "ILLUM":
         whole = role in ("ILLUM", "SKYFLAT", *AFTER_BASIC)
-        files = [source.files(pick.tag, None if whole else ifu) for ifu in ifus]
-        return [item for some in files for item in file_inputs(some, pick.tag)]
+        files = [source.files(pick.tag, ifu) for ifu in ((None,) if whole else ifus)]
+        return [item for some in files for item in file_inputs(some)]
     if role in AFTER_BASIC:
         job = later_job(chain, source)
         return [ProductInput(pick.tag, job.key, optional=pick.tag == "STD_TELLURIC")]

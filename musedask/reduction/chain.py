@@ -99,7 +99,7 @@ class Chain:
             if pick.note:
                 self.notes[pick.note] = None
         for lack in taken.done_without:
-            if lack.tag not in WITHOUT_A_WORD or (lack.tag == "MASTER_DARK" and self.config.dark):
+            if lack.tag not in WITHOUT_A_WORD:
                 names = self.without.setdefault((lack.tag, lack.text), [])
                 if user.label not in names:
                     names.append(user.label)
@@ -168,24 +168,27 @@ def _pick(
         if geometry is None:
             return Lack(rule.tag, f"no {rule.tag} without a GEOMETRY_TABLE", rule.optional)
     return pick_sequence(
-        chain.shelf, rule, user, ifus, lambda sequence: flaw_of(chain, role, sequence, geometry)
+        chain.shelf, rule, user, ifus, lambda found: missing_for(chain, role, found, geometry)
     )
 
 
 def _dispensed(chain: Chain, recipe: Recipe, lack: Lack) -> bool:
     allowed = {role_of(tag) for tag in chain.config.allow_missing}
-    return lack.tag in recipe.dispensable and role_of(lack.tag) in allowed
+    dispensable = {role_of(tag) for tag in recipe.dispensable}
+    return role_of(lack.tag) in dispensable & allowed
 
 
-def flaw_of(chain: Chain, role: str, sequence: Sequence, geometry: Frame | None) -> str:
-    """Say what a sequence lacks to be reduced; nothing if it can be (or was already)."""
+def missing_for(
+    chain: Chain, role: str, sequence: Sequence, geometry: Frame | None
+) -> tuple[Lack, ...]:
+    """What a sequence lacks to be reduced; nothing if it can be, or was already."""
     if not sequence.is_raw or role == "ILLUM":
-        return ""
+        return ()
     if role in AFTER_BASIC:
         taken = [basic_calibrations(chain, sequence), later_calibrations(chain, sequence)]
     else:
         taken = [calibrations(chain, role, sequence, geometry)]
-    return "; ".join(lack.text for one in taken for lack in one.missing)
+    return tuple(lack for one in taken for lack in one.missing)
 
 
 def calibrations(

@@ -26,16 +26,15 @@ class Lacking:
 
     def refuse(self, exposure: Sequence, lacks: Iterable[Lack]) -> bool:
         """Take down what an exposure lacks; give whether it cannot be reduced."""
-        needed = tuple(lacks)
+        causes = dict.fromkeys(cause for lack in lacks for cause in lack.causes)
         frame = exposure.first
         name = f"{frame.tag} {frame.name}" + (f" ({frame.target})" if frame.target else "")
-        if needed and all(role_of(lack.tag) in self.allowed for lack in needed):
-            self.left_out[name] = needed[0].text
-            return True
-        for lack in needed:
-            if role_of(lack.tag) not in self.allowed:
-                self.frames.setdefault((lack.tag, lack.text), {})[name] = None
-        return bool(needed)
+        hard = [cause for cause in causes if role_of(cause.tag) not in self.allowed]
+        for cause in hard:
+            self.frames.setdefault((cause.tag, cause.text), {})[name] = None
+        if causes and not hard:
+            self.left_out[name] = next(iter(causes)).text
+        return bool(causes)
 
     def check(self) -> None:
         """Raise if anything is missing.

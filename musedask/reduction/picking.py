@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from musedask.reduction.association import (
     ILLUM_WARM_C,
@@ -15,10 +15,10 @@ from musedask.reduction.association import (
 from musedask.reduction.choices import Choices, Chosen
 from musedask.reduction.frames import Frame
 from musedask.reduction.rules import Rule
-from musedask.reduction.sequences import Sequence, role_of
+from musedask.reduction.sequences import ROLES, Sequence, role_of
 from musedask.reduction.static_tables import PAIR, StaticTables, epoch_of
 
-WITHOUT_A_WORD = ("BADPIX_TABLE", "VIGNETTING_MASK", "TELLURIC_REGIONS", "MASTER_DARK")
+WITHOUT_A_WORD = ("BADPIX_TABLE", "VIGNETTING_MASK", "TELLURIC_REGIONS")
 """Optional calibrations that nobody misses."""
 ONLY_CHOSEN = ("SKY_MASK",)
 """Calibrations that are never looked for: they are for whom the user names."""
@@ -50,6 +50,15 @@ class Lack:
     """What is missing, and what there is instead."""
     optional: bool = False
     """Whether the frame can go without."""
+    because: tuple[Lack, ...] = ()
+    """What is missing for it, where its own raw frames are there."""
+
+    @property
+    def causes(self) -> tuple[Lack, ...]:
+        """What really has to be added: itself, or what is missing for it."""
+        if not self.because:
+            return (self,)
+        return tuple(dict.fromkeys(cause for lack in self.because for cause in lack.causes))
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ def pick_sequence(
     rule: Rule,
     user: Sequence,
     ifus: tuple[int, ...],
-    flaw_of: Callable[[Sequence], str],
+    missing_for: Callable[[Sequence], tuple[Lack, ...]],
 ) -> Pick | Lack | None:
     """Pick a calibration that is made from raw frames, or was already.
 
@@ -132,24 +141,49 @@ def pick_sequence(
         The frame (or sequence of frames) that it is for.
     ifus
         IFUs that it has to have.
-    flaw_of
-        Says why a sequence cannot be reduced (its own calibrations are missing);
-        nothing if it can.
+    missing_for
+        Says which calibrations a sequence lacks to be reduced itself.
     """
     role = role_of(rule.tag)
     chosen = shelf.choices.find(user, role)
     if chosen is not None and not chosen.files:
         return _chosen_away(rule)
     candidates, why = _candidates(shelf, rule, user, chosen)
-    flaws: list[str] = []
+    first: Lack | None = None
     for candidate in candidates:
-        flaw = _misfit(rule, user, candidate, ifus) or flaw_of(candidate)
-        if not flaw:
-            return _picked(rule, user.first, candidate, why, flaws)
-        flaws.append(f"{candidate.label} cannot be used: {flaw}")
-    if flaws:
-        return Lack(rule.tag, _kind(rule, user.first, shelf) + f"; {flaws[0]}", rule.optional)
-    return Lack(rule.tag, _nothing_near(shelf, rule, user.first, chosen), rule.optional)
+        lack = _unfit(rule, user, candidate, ifus, missing_for)
+        if lack is None:
+            return _picked(rule, user.first, candidate, why, first)
+        first = first or lack
+    if first is not None:
+        text = f"{_kind(rule, user.first, shelf)}; {first.text}"
+        return replace(first, text=text, optional=rule.optional)
+    return Lack(_name(rule), _nothing_near(shelf, rule, user.first, chosen), rule.optional)
+
+
+def _unfit(
+    rule: Rule,
+    user: Sequence,
+    candidate: Sequence,
+    ifus: tuple[int, ...],
+    missing_for: Callable[[Sequence], tuple[Lack, ...]],
+) -> Lack | None:
+    """Why a sequence cannot be taken; None if it can."""
+    because: tuple[Lack, ...] = ()
+    why = _misfit(rule, user, candidate, ifus)
+    if not why:
+        because = missing_for(candidate)
+        why = "; ".join(dict.fromkeys(cause.text for lack in because for cause in lack.causes))
+    if not why:
+        return None
+    return Lack(_name(rule), f"{candidate.label} cannot be used: {why}", because=because)
+
+
+def _name(rule: Rule) -> str:
+    """What a user has to add: raw frames, where it is made from such."""
+    if rule.tag == "STD_TELLURIC":
+        return rule.tag  # a STD that is near enough, where another may give the response
+    return rule.raw or ROLES.get(rule.tag, rule.tag)
 
 
 def _candidates(
@@ -186,7 +220,7 @@ def _misfit(rule: Rule, user: Sequence, candidate: Sequence, ifus: tuple[int, ..
     return ""
 
 
-def _picked(rule: Rule, user: Frame, source: Sequence, why: str, flaws: list[str]) -> Pick:
+def _picked(rule: Rule, user: Frame, source: Sequence, why: str, passed: Lack | None) -> Pick:
     note = ""
     if role_of(rule.tag) == "ILLUM":
         reason = illum_reason(source.first, user)
@@ -199,7 +233,7 @@ def _picked(rule: Rule, user: Frame, source: Sequence, why: str, flaws: list[str
         reason += ", made already"
     if rule.same_mode and source.first.mode not in ("", user.mode):
         note = f"{user.name}: its {rule.tag} {source.label} is of INS MODE {source.first.mode}"
-    parts = [reason, why, *flaws[:1]]
+    parts = [reason, why, passed.text if passed else ""]
     return Pick(
         rule.tag, source, _reason(rule.tag, source.label, ", ".join(filter(None, parts))), note
     )
@@ -223,8 +257,7 @@ def _kind(rule: Rule, user: Frame, shelf: Shelf) -> str:
     days = shelf.windows(rule)
     of = f" of {', '.join(what)}" if any(what) else ""
     within = "" if days is None else f" within {days:g} d"
-    raw = f" (from {rule.raw})" if rule.raw and rule.raw != rule.tag else ""
-    return f"no {rule.tag}{raw}{of}{within}"
+    return f"no {_name(rule)}{of}{within}"
 
 
 def _nothing_near(shelf: Shelf, rule: Rule, user: Frame, chosen: Chosen | None) -> str:
