@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-
-from astropy.io import fits
+from typing import TYPE_CHECKING
 
 from musedask.errors import InputError
-from musedask.grid import CubeGrid
 from musedask.offsets import ARCSEC_PER_DEG, Offset, coordinate_deg
-from musedask.placement import Placement
 from musedask.reduction.frames import Frame
 from musedask.reduction.jobs import MadeInput
+
+if TYPE_CHECKING:
+    from musedask.grid import CubeGrid
 
 MARGIN_PIX = 2
 """Pixels around the footprint: the pipeline's own grid may lie half a pixel off the lattice."""
@@ -53,6 +53,8 @@ def _offset_line(row: Offset, frame: Frame) -> str:
 
 def output_wcs(grid: CubeGrid) -> MadeInput:
     """Give an OUTPUT_WCS: the header of a cube on this grid, which is all that the recipes read."""
+    from astropy.io import fits  # half a second, which a plan without final cubes can do without
+
     nz, ny, nx = grid.shape
     spectral = grid.spectral
     header = fits.Header()
@@ -95,6 +97,8 @@ def cut_out(grid: CubeGrid, footprint: CubeGrid, row: Offset | None, frame: Fram
     InputError
         If the exposure lies beside the grid.
     """
+    from musedask.placement import Placement
+
     sky = footprint.sky
     if row is not None:
         dec = row.dec_deg if math.isfinite(row.dec_deg) else frame.dec_deg

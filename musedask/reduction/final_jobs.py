@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from musedask.errors import InputError, MissingError
-from musedask.grid import CubeGrid
 from musedask.offsets import Offset, OffsetTable, date_key
 from musedask.reduction.calibration_jobs import file_inputs
 from musedask.reduction.chain import Chain
@@ -21,9 +21,11 @@ from musedask.reduction.science_jobs import Group, scipost_calibrations, scipost
 from musedask.reduction.sequences import Sequence as Exposure
 from musedask.reduction.sequences import role_of
 
+if TYPE_CHECKING:
+    from musedask.grid import CubeGrid
+
 MEASURED, IN_HEADERS = "exp_align", "headers"
 """Values of ``[reduction] offsets``; any other is a table."""
-SHARED_IFUS = 24
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _row_of(chain: Chain, exposure: Exposure, alignment: Alignment) -> Offset | 
     source, frame, table = chain.config.offsets, exposure.first, alignment.offsets
     if source == IN_HEADERS or table is None:
         return None
-    if source == MEASURED and alignment.is_alone(exposure):
+    if source == MEASURED and alignment.is_alone(exposure) and frame.date_obs not in table:
         return None
     try:
         row = table.find(frame.date_obs, frame.name)

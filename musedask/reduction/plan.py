@@ -6,10 +6,10 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from musedask.config import ReductionConfig
 from musedask.errors import InputError
-from musedask.grid import CubeGrid
 from musedask.offsets import OffsetTable, date_key
 from musedask.reduction.association import Association
 from musedask.reduction.calibration_jobs import basic_jobs, inputs_of
@@ -39,6 +39,9 @@ from musedask.reduction.sequences import (
     time_order,
 )
 from musedask.reduction.static_tables import StaticTables
+
+if TYPE_CHECKING:
+    from musedask.grid import CubeGrid
 
 
 def plan_reduction(
