@@ -198,11 +198,14 @@ def _fits(path: Path) -> str:
     return "\n".join(lines)
 
 
+_CARRIED = ("carried_ra_deg", "carried_dec_deg", "carried_flux_scale", "carried_rotation_deg")
+
+
 def _carried(cube: xr.Dataset) -> list[str]:
     """What the pipeline has corrected already, if anything."""
     found = [
         f"{key.removeprefix('carried_')} {float(cube[key].values):g}"
-        for key in ("carried_ra_deg", "carried_dec_deg", "carried_flux_scale")
+        for key in _CARRIED
         if key in cube.coords
     ]
-    return [f"  the pipeline has applied: {', '.join(found)}"] if found else []
+    return [f"  applied already: {', '.join(found)}"] if found else []

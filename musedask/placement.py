@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 SAME_ARCSEC = 1e-6
 """Offsets that differ by less are equal: FITS cards do not hold every digit."""
+SAME_DEG = 1e-7
+"""Rotations that differ by less are equal: across a field of 1' that is 1e-7 arcsec."""
 SAME_SCALE = 1e-9
 """Flux scales that differ by a smaller fraction are equal."""
 
@@ -54,10 +56,12 @@ def place(
 
     Offsets are totals relative to the raw header. A cube whose product says
     that the pipeline applied an offset or a flux scale already (coordinates
-    ``carried_ra_deg``, ``carried_dec_deg``, ``carried_flux_scale``) gets the
-    difference only; if there is none, its projection stays as it is, bit for
-    bit. A row without a flux scale means a total of 1, so that a scale which
-    the product carries is taken out again.
+    ``carried_ra_deg``, ``carried_dec_deg``, ``carried_flux_scale``), or
+    pymusepipe a rotation (``carried_rotation_deg``), gets the difference only;
+    if there is none, its projection stays as it is, bit for bit. A row without
+    a flux scale means a total of 1, so that a scale which the product carries
+    is taken out again. A row without a rotation knows nothing of rotations
+    (most formats have none), and leaves that of the product.
 
     Parameters
     ----------
@@ -141,7 +145,12 @@ def _moved(cube: xr.Dataset, sky: SkyProjection, row: Offset) -> SkyProjection:
     carried_dec = _scalar(cube, "carried_dec_deg", 0.0)
     left_ra = row.ra_offset_arcsec - on_sky_arcsec(carried_ra, dec)
     left_dec = row.dec_offset_arcsec - carried_dec * ARCSEC_PER_DEG
-    rotation = row.applied_rotation_deg
+    carried_rotation = _scalar(cube, "carried_rotation_deg", 0.0)
+    rotation = 0.0
+    if not math.isnan(row.rotation_deg):
+        rotation = row.rotation_deg - carried_rotation
+    if abs(rotation) < SAME_DEG:
+        rotation = 0.0
     if max(abs(left_ra), abs(left_dec)) < SAME_ARCSEC and rotation == 0.0:
         return sky
     centre = ((cube.sizes["x"] - 1) / 2.0, (cube.sizes["y"] - 1) / 2.0)

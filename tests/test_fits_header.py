@@ -280,6 +280,22 @@ class TestCarried:
         assert "carried_ra_deg" in cube.coords
         assert "carried_flux_scale" not in cube.coords
 
+    @pytest.mark.parametrize(
+        ("now", "before", "turned"), [(30.2, 30.0, -0.2), (-179.9, 179.9, -0.2), (10.0, 10.5, 0.5)]
+    )
+    def test_what_pymusepipe_turned_is_read_with_the_sign_of_offsets(
+        self, tmp_path, now, before, turned
+    ):
+        """It adds ROTANGLE to POSANG, and rotation_deg is minus ROTANGLE."""
+        angles = {"HIERARCH ESO INS DROT POSANG": now, "HIERARCH ESO INS DROT POSANG ORIG": before}
+        for name, primary in (("a", OFFSET | angles), ("b", angles)):
+            cube = open_cube(write_cube(tmp_path / f"{name}.fits", primary=primary))
+            assert float(cube.carried_rotation_deg) == pytest.approx(turned, abs=1e-9)
+            assert ("carried_ra_deg" in cube.coords) is (name == "a")
+        del angles["HIERARCH ESO INS DROT POSANG ORIG"]
+        cube = open_cube(write_cube(tmp_path / "c.fits", primary=angles))
+        assert "carried_rotation_deg" not in cube.coords
+
     def test_of_several_exposures_the_one_of_the_cubes_date_counts(self, tmp_path):
         second = {key.replace("1 D", "2 D").replace("SCALE1", "SCALE2"): value
                   for key, value in OFFSET.items()}  # fmt: skip
@@ -289,5 +305,7 @@ class TestCarried:
         cube = open_cube(write_cube(tmp_path / "a.fits", primary=first | second))
         assert float(cube.carried_ra_deg) == 7e-4
         assert float(cube.carried_flux_scale) == 0.9
-        cube = open_cube(write_cube(tmp_path / "b.fits", primary=first))
+        turned = {"HIERARCH ESO INS DROT POSANG": 1.5, "HIERARCH ESO INS DROT POSANG ORIG": 1.0}
+        cube = open_cube(write_cube(tmp_path / "b.fits", primary=first | turned))
         assert "carried_ra_deg" not in cube.coords
+        assert float(cube.carried_rotation_deg) == -0.5

@@ -46,7 +46,7 @@ def test_an_exposure_that_the_pipeline_has_moved_says_so(tmp_path):
         "HIERARCH ESO DRS MUSE OFFSET1 DATE-OBS": date(0),
     }  # fmt: skip
     out = said(expose(tmp_path, 0, primary=cards))
-    assert "the pipeline has applied: ra_deg 0.0002, dec_deg -0.0001" in out
+    assert "applied already: ra_deg 0.0002, dec_deg -0.0001" in out
 
 
 def test_an_exposure_without_facts_is_described_all_the_same(tmp_path):

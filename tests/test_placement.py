@@ -141,6 +141,20 @@ def test_no_flux_scale_is_a_total_of_one() -> None:
     assert place(exposure(carried_flux_scale=math.nan), table(flux_scale=3.0)).flux_scale == 3.0
 
 
+@pytest.mark.parametrize("carried", [0.3, -0.2])
+def test_a_rotation_that_the_product_carries_is_not_applied_again(carried: float) -> None:
+    """Of a total of 0.5 degrees the rest is left; a row that says nothing leaves the product's."""
+    plain, product = exposure(), exposure(carried_rotation_deg=carried)
+    rest = place(plain, table(rotation_deg=0.5 - carried)).sky
+    assert sky_move(place(product, table(rotation_deg=0.5)).sky, rest, 0, 0) == pytest.approx(
+        (0, 0), abs=1e-9
+    )
+    assert place(product, table(0.0, 0.0, rotation_deg=carried)).sky == sky_of(product)
+    assert place(product, table(0.0, 0.0)).sky == sky_of(product)
+    back = place(product, table(0.0, 0.0, rotation_deg=0.0)).sky
+    assert back == place(plain, table(0.0, 0.0, rotation_deg=-carried)).sky
+
+
 @pytest.mark.parametrize("carried", [0.0, -1.0, math.inf])
 def test_an_impossible_carried_scale_is_an_error(carried: float) -> None:
     with pytest.raises(InputError, match=f"exp1: carried_flux_scale is {carried}"):

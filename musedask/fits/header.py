@@ -343,6 +343,8 @@ class Carried:
     """Subtracted from DEC, degrees."""
     flux_scale: float | None
     """What the data were multiplied by."""
+    rotation_deg: float | None = None
+    """Position angle that was taken out: what pixel tables were turned by, with the other sign."""
 
 
 def carried(hdus: CubeHdus, date_obs: str) -> Carried:
@@ -352,18 +354,35 @@ def carried(hdus: CubeHdus, date_obs: str) -> Carried:
     DATE-OBS`` is the cube's own DATE-OBS (its first 23 characters, as the
     pipeline compares them); its other exposures have no row in a table of
     offsets. Without such cards ``n`` is 1.
+
+    The pipeline has no rotation in its offsets. pymusepipe turns pixel tables
+    by changing ``ESO INS DROT POSANG`` and keeps the old angle in ``ESO INS
+    DROT POSANG ORIG``; both go on into the cube. A rotation that was applied
+    in another way leaves no trace in the header.
     """
     primary = hdus.primary
+    rotation = _rotation(primary)
     numbers = {
         int(n): str(primary.get(f"ESO DRS MUSE OFFSET{n} DATE-OBS") or "")
         for n in re.findall(r"ESO DRS MUSE OFFSET(\d+) DATE-OBS", primary.text)
     }
     n = next((i for i, date in numbers.items() if date[:23] == date_obs[:23]), 1)
     if numbers.get(n, date_obs)[:23] != date_obs[:23]:
-        return Carried(None, None, None)
+        return Carried(None, None, None, rotation)
     values = (
         primary.get(f"ESO DRS MUSE {key}")
         for key in (f"OFFSET{n} DRA", f"OFFSET{n} DDEC", f"FLUX SCALE{n}")
     )
-    found = [float(v) if isinstance(v, int | float) and math.isfinite(v) else None for v in values]
-    return Carried(*found)
+    ra, dec, scale = (
+        float(v) if isinstance(v, int | float) and math.isfinite(v) else None for v in values
+    )
+    return Carried(ra, dec, scale, rotation)
+
+
+def _rotation(primary: Hdu) -> float | None:
+    """What pymusepipe took out of the position angle; it adds ROTANGLE to POSANG."""
+    now, before = (primary.get(f"ESO INS DROT POSANG{end}") for end in ("", " ORIG"))
+    if not (isinstance(now, int | float) and isinstance(before, int | float)):
+        return None
+    turned = (float(before) - float(now) + 180.0) % 360.0 - 180.0
+    return turned if math.isfinite(turned) else None

@@ -110,7 +110,8 @@ def open_cube(path: PathLike) -> xr.Dataset:
         ``ra_deg`` and ``dec_deg`` (the header's RA, DEC; the field's centre
         if it has none) and, where the pipeline has applied offsets,
         ``carried_ra_deg`` (of the coordinate, not times cos dec),
-        ``carried_dec_deg`` and ``carried_flux_scale``. Attributes:
+        ``carried_dec_deg`` and ``carried_flux_scale``, or pymusepipe a
+        rotation, ``carried_rotation_deg``. Attributes:
         ``primary_header`` (text), ``path``, ``catg`` (PRO CATG).
 
     Raises
@@ -310,6 +311,7 @@ def _scalars(
         "carried_ra_deg": applied.ra_deg,
         "carried_dec_deg": applied.dec_deg,
         "carried_flux_scale": applied.flux_scale,
+        "carried_rotation_deg": applied.rotation_deg,
         "mask_file": chosen.get("mask"),
         "regions_file": chosen.get("regions"),
         "weight": chosen.get("weight"),
