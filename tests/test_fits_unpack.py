@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from astropy.io import fits
 from fits_files import PRIMARY_CARDS, SHAPE, WCS_CARDS, arrays, write_cube
 
-from musedask.errors import FileError
+from musedask.errors import FileError, InputError
 from musedask.fits import open_cube
 from musedask.fits.unpack import cache_folder, plain_stem
 
@@ -250,3 +251,54 @@ def test_cards_survive_packing(tmp_path, cache):
     for key, value in PRIMARY_CARDS.items():
         assert header[key.removeprefix("HIERARCH ")] == value
     assert WCS_CARDS["CRVAL3"] == float(open_cube(path).wavelength[0])
+
+
+def aged(cache, stem, days):
+    """Make the last use of a copy as old as that."""
+    (lock,) = cache.glob(f"{stem}-*.lock")
+    then = time.time() - 86400 * days
+    os.utime(lock, (then, then))
+
+
+def stems(cache):
+    return [copy.name.rpartition("-")[0] for copy in copies(cache)]
+
+
+def test_copies_that_nobody_opens_go_when_another_file_is_unpacked(tmp_path, cache):
+    plain = write_cube(tmp_path / "a.fits")
+    packed = {name: gzipped(plain, tmp_path / f"{name}.fits.gz") for name in "abc"}
+    cache.mkdir()
+    for name in ("mine.fits", "mine.lock", "notes-0123.fits", "notes-0123.lock"):
+        (cache / name).write_text("not from musedask")
+        os.utime(cache / name, (0, 0))
+    open_cube(packed["a"])
+    open_cube(packed["b"])
+    aged(cache, "a", 31)
+    aged(cache, "b", 29)
+    open_cube(packed["c"])
+    assert stems(cache) == ["b", "c", "", "notes"]
+    assert not list(cache.glob("a-*"))
+
+
+def test_opening_a_copy_keeps_it(tmp_path, cache):
+    plain = write_cube(tmp_path / "a.fits")
+    first, second = (gzipped(plain, tmp_path / f"{name}.fits.gz") for name in "ab")
+    open_cube(first)
+    aged(cache, "a", 40)
+    open_cube(first)
+    open_cube(second)
+    assert stems(cache) == ["a", "b"]
+
+
+def test_the_environment_says_how_long_copies_stay(tmp_path, cache, monkeypatch):
+    plain = write_cube(tmp_path / "a.fits")
+    first, second, third = (gzipped(plain, tmp_path / f"{name}.fits.gz") for name in "abc")
+    open_cube(first)
+    aged(cache, "a", 40)
+    monkeypatch.setenv("MUSEDASK_CACHE_DAYS", "50")
+    open_cube(second)
+    assert stems(cache) == ["a", "b"]
+    for wrong in ("soon", "-1", "0", "nan"):
+        monkeypatch.setenv("MUSEDASK_CACHE_DAYS", wrong)
+        with pytest.raises(InputError, match=f"MUSEDASK_CACHE_DAYS is '{wrong}'"):
+            open_cube(third)

@@ -2,7 +2,9 @@
 
 Packed bytes have no random access: each block of wavelengths would unpack the
 whole file again. So a file is unpacked once, next to nothing is kept in
-memory, and the copy is found again by the file's path, size and time.
+memory, and the copy is found again by the file's path, size and time. A copy
+that nobody has opened for ``$MUSEDASK_CACHE_DAYS`` days (30 by default) goes
+when another file is unpacked; at any time the folder may be emptied by hand.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ import fcntl
 import gzip
 import hashlib
 import logging
+import math
 import os
 import re
 import shutil
 import struct
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,16 +31,20 @@ from astropy.io import fits
 from astropy.io.fits.verify import VerifyError, VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 
-from musedask.errors import FileError
+from musedask.errors import FileError, InputError
 from musedask.fits.hdus import BLOCK, FitsFile, Hdu, as_file_error, read_fits
 from musedask.quiet import quiet
 
 _LOG = logging.getLogger(__name__)
 _GZIP = b"\x1f\x8b"
+_COPY = re.compile(r"-[0-9a-f]{24}\.fits$")
+"""How names of copies end: nothing else in the folder is ours."""
 _PIECE = 1 << 22
 _SPARE = 64 << 20
 """Bytes that stay free on the disk of the cache."""
 _SLAB_BYTES = 32 << 20
+_DAYS = 30.0
+"""Age at which copies go, if the environment does not say."""
 _DROPPED = ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM")
 """Cards that no longer hold for unpacked data."""
 
@@ -107,6 +115,7 @@ def _unpacked(
             if target.exists():
                 _LOG.debug("%s: found unpacked in %s", label, target)
                 return target
+            _sweep(folder)
             size = measure(path)
             _check_space(folder, size, label)
             _LOG.warning(
@@ -114,6 +123,31 @@ def _unpacked(
             )
             _write_copy(path, label, target, unpack, (status.st_atime_ns, status.st_mtime_ns))
     return target
+
+
+def _sweep(folder: Path) -> None:
+    """Remove copies that nobody has opened for long; each lock tells when its copy was."""
+    oldest = time.time() - 86400.0 * _days()
+    for lock in folder.glob("*.lock"):
+        copy = lock.with_suffix(".fits")
+        # What cannot be removed now goes another time.
+        with suppress(OSError):
+            if _COPY.search(copy.name) and lock.stat().st_mtime < oldest:
+                _LOG.info("%s: not opened for %g days, removed", copy, _days())
+                copy.unlink(missing_ok=True)
+                lock.unlink()
+
+
+def _days() -> float:
+    """Days that a copy is kept after it was last opened."""
+    given = os.environ.get("MUSEDASK_CACHE_DAYS", "")
+    try:
+        days = float(given) if given else _DAYS
+    except ValueError:
+        days = math.nan
+    if not days > 0:
+        raise InputError(f"MUSEDASK_CACHE_DAYS is {given!r}: give a number of days above 0")
+    return days
 
 
 def _write_copy(
@@ -159,7 +193,11 @@ def _space(label: str, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a file lock; it goes with the process, however that ends."""
+    """Hold a file lock; it goes with the process, however that ends.
+
+    To be opened for writing gives the file the time of now: that of the last
+    use of the copy, whose own time is the packed file's.
+    """
     with open(path, "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
