@@ -8,7 +8,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,9 @@ class Stack(Mapping[str, xr.Dataset]):
     """What went in: one row of dimension ``exposure`` each, in the order of DATE-OBS."""
     attrs: Mapping[str, Any]
     """Provenance of the whole: goes into the store's root."""
+    checks: tuple[Callable[[], object], ...] = ()
+    """Called before the first block is made, since a stack is planned from headers alone: each
+    reads a little of an exposure, and raises if it cannot be used."""
 
     def __getitem__(self, method: str) -> xr.Dataset:
         try:

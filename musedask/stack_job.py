@@ -21,7 +21,7 @@ import xarray as xr
 from musedask.blocks import Stack
 from musedask.errors import FileError, InputError
 from musedask.exposures import read_exposure_table
-from musedask.fits import FitsCube, check_variance, direct_source, open_exposures
+from musedask.fits import FitsCube, open_exposures
 from musedask.fits.reading import Duplicates
 from musedask.grid import PAD_PIX, CubeGrid
 from musedask.megacube import WriteReport, write_megacube
@@ -260,11 +260,6 @@ def run(
     cubes = open_exposures(_listed(job), duplicates=job.duplicates)
     planned = _planned(job, cubes)
     say(str(planned))
-    if _blocks_to_make(planned, job.output):
-        for cube in cubes:
-            source = direct_source(cube)
-            if source is not None:
-                check_variance(source)
     return write_megacube(planned, job.output, progress=progress, overwrite_grid=job.overwrite_grid)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import dask
@@ -85,6 +86,25 @@ def straight(tmp_path_factory):
 def beside(folder):
     """Everything in a folder but the stores themselves."""
     return sorted(p.name for p in folder.iterdir() if not p.name.endswith((".zarr", ".lock")))
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Path -> time of change at the moment when it was put on the disk."""
+    found = {}
+    real = os.fsync
+
+    def fsync(descriptor):
+        real(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        found[path] = path.stat().st_mtime_ns
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+def unsynced(paths, synced):
+    return [path for path in paths if synced.get(path) != path.stat().st_mtime_ns]
 
 
 # What a store holds
@@ -510,6 +530,98 @@ def test_a_full_disk_is_one_clear_error_and_leaves_the_store_as_it_was(tmp_path)
 def test_two_builds_give_the_same_bytes_whatever_their_place(tmp_path, straight):
     write_megacube(fake_stack(), tmp_path / "n.zarr")
     assert tree(tmp_path / "n.zarr") == straight["plain"]
+
+
+def test_a_blocks_files_are_on_the_disk_before_its_marker(tmp_path, monkeypatch, synced):
+    real, seen = tasks.write_atomically, []
+
+    def write(path, pieces):
+        if path.name.startswith("c.") and path.parent.name == "blocks":
+            block = path.name.removeprefix("c.").removesuffix(".0")
+            files = list(path.parents[1].glob(f"*/*/c.{block}"))
+            files += [path.parent / ".white" / block]
+            folders = {file.parent for file in files}
+            seen.append((len(files), unsynced([*files, *folders], synced)))
+        return real(path, pieces)
+
+    monkeypatch.setattr(tasks, "write_atomically", write)
+    with dask.config.set(scheduler="synchronous"):
+        write_megacube(fake_stack(), tmp_path / "m.zarr")
+    assert len(seen) == len(fake_stack().plan.keys)
+    assert min(n for n, _ in seen) > 1
+    assert [late for _, late in seen if late] == []
+
+
+def test_links_are_on_the_disk_before_their_markers(tmp_path, monkeypatch, synced):
+    write_megacube(fake_stack(), tmp_path / "m.zarr")
+    real, late = writing.write_atomically, []
+
+    def write(path, pieces):
+        folders = [p.parent for p in path.parents[1].glob("*/*/zarr.json")]
+        folders = [f for f in folders if any(f.glob("c.*.*.*"))]
+        late.extend(unsynced(folders, synced))
+        return real(path, pieces)
+
+    monkeypatch.setattr(writing, "write_atomically", write)
+    report = write_megacube(fake_stack(fields=MOVED), tmp_path / "m.zarr")
+    assert report.n_linked > 0
+    assert late == []
+
+
+@pytest.mark.parametrize("step", ["preparing", "incoming"])
+def test_all_is_on_the_disk_before_a_folder_gets_its_name(tmp_path, monkeypatch, synced, step):
+    real, late = Path.rename, []
+
+    def rename(self, target):
+        if step in (self.name.rpartition(".")[2], Path(target).name.rpartition(".")[2]):
+            paths = [p for p in self.rglob("*") if not p.name.startswith("c.") or p.is_dir()]
+            late.append((len(paths), unsynced(paths, synced)))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    write_megacube(fake_stack(), tmp_path / "m.zarr")
+    assert late[0][0] > 10
+    assert late[0][1] == []
+
+
+@pytest.mark.parametrize("content", [b"", bytes(16)])
+def test_a_marker_that_lost_its_content_is_none(tmp_path, straight, content):
+    fake.FAIL["at"] = (1, 0, 0)
+    with pytest.raises(RuntimeError), dask.config.set(scheduler="synchronous"):
+        write_megacube(fake_stack(), tmp_path / "m.zarr")
+    fake.FAIL.clear()
+    (folder,) = tmp_path.glob("m.zarr.*.building")
+    markers = sorted((folder / "blocks").glob("c.*.*.*.0"))
+    markers[0].write_bytes(content)
+    fake.CALLS.clear()
+    report = write_megacube(fake_stack(), tmp_path / "m.zarr")
+    assert report.n_found == len(markers) - 1
+    assert tree(tmp_path / "m.zarr") == straight["plain"]
+
+
+def test_exposures_are_looked_at_before_the_first_block_and_only_if_there_is_one_to_make(tmp_path):
+    asked = []
+
+    def refuse():
+        asked.append(sum(fake.CALLS.values()))
+        raise FileError("bad.fits: STAT is zero")
+
+    with pytest.raises(FileError, match="bad"):
+        write_megacube(replace(fake_stack(), checks=(refuse,)), tmp_path / "m.zarr")
+    assert asked == [0]
+    assert not (tmp_path / "m.zarr").exists()
+    write_megacube(fake_stack(), tmp_path / "m.zarr")
+    relabelled = replace(fake_stack(attrs={"software": "another"}), checks=(refuse,))
+    assert write_megacube(relabelled, tmp_path / "m.zarr").n_made == 0
+    assert len(asked) == 1
+
+
+def test_nothing_of_dasks_cluster_is_imported_until_it_is_needed():
+    code = (
+        "import sys, musedask.megacube, musedask.fits, musedask.stack_job\n"
+        "assert 'distributed' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("name", ["c.0.0.0", "0.0.0", "c.0.0.0.0"])

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 from astropy.io import fits
 from astropy.table import Table
 from command_line import (
@@ -23,7 +24,7 @@ from command_line import (
     values,
 )
 
-from musedask import open_megacube
+from musedask import open_exposures, open_megacube, stack, write_megacube
 from musedask.errors import FileError, InputError
 from musedask.stack_job import StackJob, estimate, run
 
@@ -396,3 +397,16 @@ from musedask.cli import main
 main(sys.argv[1:])
 print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """
+
+
+def test_a_cube_without_a_variance_is_an_error_in_python_too(tmp_path):
+    good, bad = expose(tmp_path, 0), expose(tmp_path, 1, stat=np.zeros(SHAPE, np.float32))
+    cubes = open_exposures([good, bad])
+    lazy = stack(cubes)
+    with pytest.raises(FileError, match=r"exp1\.fits: STAT is zero.* 100 %"):
+        write_megacube(lazy, tmp_path / "deep.zarr")
+    assert not list(tmp_path.glob("deep*"))
+    # Who makes flux and variance is not asked for the file's.
+    mended = cubes[1].assign({key: xr.ones_like(cubes[1][key]) for key in ("flux", "variance")})
+    write_megacube(stack([cubes[0], mended]), tmp_path / "deep.zarr")
+    assert int(open_megacube(tmp_path / "deep.zarr")["median"]["n_exposures"].max()) == 2

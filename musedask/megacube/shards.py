@@ -190,6 +190,44 @@ def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
     return size
 
 
+def sync_files(paths: Iterable[Path]) -> None:
+    """Wait until the content of files is on the disk; those that do not exist are left out.
+
+    Raises
+    ------
+    FileError
+        If one cannot be put there.
+    """
+    for path in paths:
+        if path.exists():
+            _sync(path)
+
+
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Wait until the names in folders are on the disk, each folder once.
+
+    Raises
+    ------
+    FileError
+        If one cannot be put there.
+    """
+    for folder in sorted(set(folders)):
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as err:
+        # Some network file systems do not know this call for folders.
+        if err.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise write_error(path, err) from err
+
+
 def write_error(path: Path, err: OSError) -> FileError:
     """A FileError that says what to do about a failed write."""
     if err.errno in _FULL:

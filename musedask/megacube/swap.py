@@ -28,7 +28,7 @@ from pathlib import Path
 
 from musedask.errors import FileError
 from musedask.megacube.layout import read_description
-from musedask.megacube.shards import PARTIAL, write_error
+from musedask.megacube.shards import PARTIAL, sync_folders, write_error
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,8 @@ def swap(built: Path, final: Path) -> None:
     if not _exchanged(incoming, final):
         _rename(final, outgoing)
         _rename(incoming, final)
+    # What was there before goes only once the names of the new store are on the disk.
+    sync_folders([final.parent])
     for old in (incoming, outgoing):
         discard(old)
 

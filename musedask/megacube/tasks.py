@@ -11,7 +11,14 @@ import numpy as np
 from musedask.blocks import BlockResult
 from musedask.errors import InputError
 from musedask.megacube.layout import Layout
-from musedask.megacube.shards import Array, Shape, ShardCodec, write_atomically
+from musedask.megacube.shards import (
+    Array,
+    Shape,
+    ShardCodec,
+    sync_files,
+    sync_folders,
+    write_atomically,
+)
 
 _SIDECAR_LEVEL = 1
 
@@ -58,6 +65,11 @@ def write_block(result: Any, layout: Layout, block_id: Shape = (0, 0, 0)) -> Arr
         pieces = layout.codec(slot.variable).encode(made.planes[slot.plane], layout.block)
         size += write_atomically(layout.shard(slot, block), pieces)
     size += write_sidecar(made, layout, block)
+    # The system writes in any order: without this a power cut could leave a marker and no data.
+    # All of a block at once, after it was written, so that the disk works while we encode.
+    files = list(layout.files(block))
+    sync_files(files)
+    sync_folders(path.parent for path in files)
     size += write_atomically(layout.marker(block), [layout.planned_key(block)])
     receipt = np.empty((1, 1, 1), dtype=object)
     receipt[0, 0, 0] = Receipt(block, size)

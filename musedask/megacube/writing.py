@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
-import distributed
 import numpy as np
 import xarray as xr
 from dask.base import get_scheduler
@@ -33,11 +32,20 @@ from musedask.megacube.layout import (
 )
 from musedask.megacube.metadata import add_attributes, build_key, prepare
 from musedask.megacube.reading import open_group
-from musedask.megacube.shards import Shape, write_atomically, write_error
+from musedask.megacube.shards import (
+    Shape,
+    sync_files,
+    sync_folders,
+    write_atomically,
+    write_error,
+)
 from musedask.megacube.tasks import Receipt, write_block
 from musedask.noise import noise_attrs
 from musedask.progress import Progress, Ticker
 from musedask.wording import counted
+
+if TYPE_CHECKING:
+    import distributed
 
 log = logging.getLogger(__name__)
 
@@ -121,14 +129,15 @@ def write_megacube(
         if held.get("build") == build:
             log.info("%s: already holds this stack", final)
             return WriteReport(final, n_blocks, 0, 0, n_blocks, 0, time.monotonic() - started)
+        others = swap.other_builds(final, build)
+        _check_exposures(stack, layout, (folder, final, *others))
         if not folder.exists():
             _prepare(stack, layout, final, build)
         swap.sweep_partials(folder)
-        n_found = len(layout.done_keys())
-        others = swap.other_builds(final, build)
+        n_found = len(_done(stack, layout))
         for source in (final, *others):
             _link_unchanged(stack, layout, source)
-        done = layout.done_keys()
+        done = _done(stack, layout)
         n_linked = len(done) - n_found
         todo = [block for block in sorted(stack.plan.keys) if block not in done]
         blocks = counted(n_blocks, "block")
@@ -205,7 +214,25 @@ def _prepare(stack: Stack, layout: Layout, final: Path, build: str) -> None:
     preparing = swap.beside(final, "preparing")
     swap.discard(preparing)
     prepare(stack, layout.moved(preparing), build)
+    _sync_the_rest(layout.moved(preparing))
     preparing.rename(layout.folder)
+
+
+def _check_exposures(stack: Stack, layout: Layout, sources: tuple[Path, ...]) -> None:
+    """Look at the exposures, before anything is written, if there is a block to make."""
+    known: set[str] = set()
+    for source in sources:
+        if source.is_dir() and read_description(source) is not None:
+            known.update(layout.moved(source).done_keys().values())
+    if not known.issuperset(stack.plan.keys.values()):
+        for check in stack.checks:
+            check()
+
+
+def _done(stack: Stack, layout: Layout) -> set[Shape]:
+    """The blocks that are done; a marker that lost its content in a power cut is none."""
+    keys = stack.plan.keys
+    return {block for block, key in layout.done_keys().items() if keys.get(block) == key}
 
 
 def _link_unchanged(stack: Stack, layout: Layout, source: Path) -> None:
@@ -220,13 +247,16 @@ def _link_unchanged(stack: Stack, layout: Layout, source: Path) -> None:
     for slot in layout.slots:
         if not Path(source, slot.method, slot.variable, "zarr.json").exists():
             return
-    done = layout.done_keys()
+    done = _done(stack, layout)
     held_keys = theirs.done_keys()
-    for block, key in stack.plan.keys.items():
-        if block not in done and held_keys.get(block) == key:
-            for ours, other in zip(layout.files(block), theirs.files(block), strict=True):
-                _link(other, ours)
-            write_atomically(layout.marker(block), [bytes.fromhex(key)])
+    wanted = [b for b, key in stack.plan.keys.items() if b not in done and held_keys.get(b) == key]
+    for block in wanted:
+        for ours, other in zip(layout.files(block), theirs.files(block), strict=True):
+            _link(other, ours)
+    # All names are on the disk before the first marker says so.
+    sync_folders(path.parent for block in wanted for path in layout.files(block))
+    for block in wanted:
+        write_atomically(layout.marker(block), [bytes.fromhex(stack.plan.keys[block])])
 
 
 def _link(source: Path, target: Path) -> None:
@@ -239,6 +269,7 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
         shutil.copyfile(source, partial)
+        sync_files([partial])
         partial.replace(target)
 
 
@@ -256,8 +287,8 @@ def _compute(stack: Stack, layout: Layout, todo: list[Shape], progress: Progress
     # Optimised as a whole: reading, kernel and writing become one task a block.
     delayed = receipts.to_delayed(optimize_graph=True)
     tasks = [delayed[block] for block in todo]
-    client = getattr(get_scheduler(), "__self__", None)
-    if isinstance(client, distributed.Client):
+    client = _active_client()
+    if client is not None:
         return _compute_distributed(client, tasks, ticker)
     keys = {task.key for task in tasks}
 
@@ -270,8 +301,21 @@ def _compute(stack: Stack, layout: Layout, todo: list[Shape], progress: Progress
     return sum(_size(receipt) for receipt in made)
 
 
+def _active_client() -> distributed.Client | None:
+    """The Dask client that is in charge, if one is."""
+    owner = getattr(get_scheduler(), "__self__", None)
+    if owner is None:
+        return None
+    # Only now: it takes a fifth of a second, and most commands need no cluster.
+    import distributed
+
+    return owner if isinstance(owner, distributed.Client) else None
+
+
 def _compute_distributed(client: distributed.Client, tasks: list[Any], ticker: Ticker) -> int:
     """Make blocks on a cluster; the first failure stops the rest."""
+    import distributed
+
     futures = client.compute(tasks)
     size = 0
     try:
@@ -291,7 +335,7 @@ def _size(receipt: Any) -> int:
 def _finish(stack: Stack, layout: Layout, final: Path) -> None:
     """Images, the noise, and the swap; all of it can be done again."""
     folder = Path(layout.folder)
-    missing = set(stack.plan.keys) - set(layout.done_keys())
+    missing = set(stack.plan.keys) - _done(stack, layout)
     if missing:
         raise FileError(
             f"{folder}: {len(missing)} of {counted(len(stack.plan.keys), 'block')} not there "
@@ -302,4 +346,20 @@ def _finish(stack: Stack, layout: Layout, final: Path) -> None:
         if any(slot.method == method and slot.variable == "variance" for slot in layout.slots):
             add_attributes(layout, method, noise_attrs(open_group(folder, method)))
     swap.sweep_partials(folder)
+    _sync_the_rest(layout)
     swap.swap(folder, final)
+
+
+def _sync_the_rest(layout: Layout) -> None:
+    """Put on the disk what is no shard of a block (those are there): metadata, images, tables.
+
+    A power cut could else leave a build or a store without them.
+    """
+    shards = {Path(layout.folder, slot.method, slot.variable) for slot in layout.slots}
+    white = Path(layout.folder, "blocks", ".white")
+    for folder, _, names in os.walk(layout.folder):
+        here = Path(folder)
+        if here != white:
+            kept = [name for name in names if here not in shards or name == "zarr.json"]
+            sync_files(here / name for name in kept)
+        sync_folders([here])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -12,6 +13,7 @@ import xarray as xr
 from musedask.blocks import Stack
 from musedask.cube import FLUX_UNITS, make_cube, name_of
 from musedask.errors import InputError, MusedaskWarning
+from musedask.fits import check_variance
 from musedask.grid import CubeGrid
 from musedask.masks import ExposureMask
 from musedask.offsets import OffsetTable
@@ -131,7 +133,9 @@ def stack_with(
             attrs=statistic_attrs(method, options, ordered),
         )  # fmt: skip
         cubes_out[method] = cube.assign_coords(table.coords)
-    return Stack(cubes_out, plan, results, table, stack_attrs(grid, options))
+    # A cube that was changed may have been given another flux and variance: only files count.
+    checks = tuple(partial(check_variance, m.source) for m in members if m.source is not None)
+    return Stack(cubes_out, plan, results, table, stack_attrs(grid, options), checks)
 
 
 def _in_order(cubes: Sequence[xr.Dataset]) -> list[xr.Dataset]:
