@@ -68,9 +68,9 @@ def fits_bytes(cards):
 
 def answer(arguments):
     """What is asked of it without a job."""
-    print(BANNER)
+    sys.stdout.write(BANNER)
     if "--man-page" in arguments:
-        print(f"  {arguments[-1]} -- version 2.8.7")
+        sys.stdout.write(f"  {arguments[-1]} -- version 2.8.7\n")
     for argument in arguments:
         if argument.startswith("--create-config="):
             Path(argument.partition("=")[2]).write_text("[]")

@@ -156,7 +156,7 @@ def _read(path: Path) -> Schema | None:
     """A schema that was kept; None if there is none that can be read."""
     try:
         return _parsed(path.name, path.read_text(encoding="utf-8"))
-    except OSError:
+    except OSError:  # a FileError is one, too
         return None
 
 
