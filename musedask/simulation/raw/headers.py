@@ -26,8 +26,9 @@ _DPR = {
     "SKY": ("SCIENCE", "SKY"), "OBJECT": ("SCIENCE", "OBJECT"),
 }  # fmt: skip
 """Tag -> ESO DPR CATG and TYPE."""
-_LAMPS_ON = {"flat": (1, 2), "Ne": (3, 6), "Xe": (4,), "HgCd": (5,), "": ()}
-"""Which of the calibration unit's six lamps shine."""
+_LAMPS_ON = {"flat": (1, 2), "Ne": (3,), "Xe": (4,), "HgCd": (5,), "": ()}
+"""Which of the calibration unit's six lamps shine. The sixth is a second neon lamp; muse_wavecal
+does not know the lines of both at once."""
 _MJD_START = datetime(1858, 11, 17)
 
 

@@ -51,7 +51,8 @@ def make_sources(
                 rng.uniform(x0 + margin_x, x1 - margin_x, _CANDIDATES),
                 rng.uniform(y0 + margin_y, y1 - margin_y, _CANDIDATES),
             ], axis=1)  # fmt: skip
-            away = [min([np.hypot(*(place - p)) for p in places], default=0.0) for place in tries]
+            others = np.asarray(places).reshape(-1, 1, 2)
+            away = np.hypot(*np.moveaxis(tries - others, -1, 0)).min(axis=0, initial=np.inf)
             best = tries[int(np.argmax(away))]
             places.append((float(best[0]), float(best[1])))
     plane = SkyProjection.north_up(*target_deg(target), SPAXEL_ARCSEC)
@@ -80,10 +81,9 @@ def _spectrum(rng: np.random.Generator) -> Spectrum:
 
 def _is_clear(wavelength: float) -> bool:
     """Whether there is no night-sky line or band of the air nearby."""
-    lines = [float(row["wavelength_air_angstrom"]) for row in sky_lines()]
-    return min(abs(wavelength - line) for line in lines) > 20.0 and all(
-        abs(wavelength - centre) > 4.0 * sigma for centre, sigma, _ in TELLURIC_BANDS
-    )
+    return all(
+        abs(wavelength - float(row["wavelength_air_angstrom"])) > 20.0 for row in sky_lines()
+    ) and all(abs(wavelength - centre) > 4.0 * sigma for centre, sigma, _ in TELLURIC_BANDS)
 
 
 def source_spectrum(source: PointSource) -> Floats:

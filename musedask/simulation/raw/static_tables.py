@@ -25,6 +25,10 @@ FILTERS = {
 }  # fmt: skip
 """Name -> from, to (Angstrom), zero point AB, zero point Vega. Boxes with soft edges."""
 _EDGE_ANGSTROM = 40.0
+_CATALOG_FLUX = 1000.0
+"""Flux in the line catalogue of a line of relative flux 1: more than the recipe finds in an arc
+frame, since muse_wavecal leaves out what the catalogue says is fainter than the faintest line
+found, and never ends where that leaves none."""
 Hdus = list[Any]
 
 
@@ -98,9 +102,8 @@ def _table(name: str, *columns: tuple[str, str, str, Any]) -> Any:
 
 def _line_catalog() -> Hdus:
     rows = sorted(spectra.arc_lines(), key=lambda row: float(row["wavelength_air_angstrom"]))
-    wave, flux = (
-        [float(row[key]) for row in rows] for key in ("wavelength_air_angstrom", "relative_flux")
-    )
+    wave = [float(row["wavelength_air_angstrom"]) for row in rows]
+    flux = [_CATALOG_FLUX * float(row["relative_flux"]) for row in rows]
     return [_table(
         "LINES", ("lambda", "E", "Angstrom", wave), ("flux", "E", "", flux),
         ("ion", "8A", "", [row["ion"] for row in rows]),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from astropy.coordinates import get_body_barycentric_posvel
-from astropy.time import Time
+from astropy.time import Time, TimeDelta
 
 from musedask.errors import FileError
 from musedask.offsets import Offset, OffsetTable
@@ -91,7 +91,8 @@ def barycentric_ratio(frame: RawFrame) -> float:
     The velocity of the Earth's centre in the middle of the exposure: the target
     culminates then, so that the Earth's rotation has no part in it.
     """
-    when = Time(frame.date_obs, format="isot", scale="utc") + frame.exptime_s / 2 / 86400
+    begin = Time(frame.date_obs, format="isot", scale="utc")
+    when = begin + TimeDelta(frame.exptime_s / 2, format="sec")
     _, velocity = get_body_barycentric_posvel("earth", when, ephemeris="builtin")
     ra, dec = np.radians([frame.true_ra_deg, frame.true_dec_deg])
     towards = np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
