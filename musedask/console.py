@@ -188,7 +188,7 @@ class _Bar:
 
     def __call__(self, done: int, total: int, seconds_left: float) -> None:
         """Draw."""
-        self._bar.update(self._task, completed=done, total=total, left=_spoken(seconds_left))
+        self._bar.update(self._task, completed=done, total=total, left=spoken(seconds_left))
 
 
 @contextmanager
@@ -219,12 +219,13 @@ class _Lines:
         tenth, now = 10 * done // max(total, 1), time.monotonic()
         if total and (tenth > self._tenth or now - self._when >= SILENCE_SECONDS):
             self._tenth, self._when = tenth, now
-            left = f", {_spoken(seconds_left)}" if 0 < done < total else ""
+            left = f", {spoken(seconds_left)}" if 0 < done < total else ""
             sys.stderr.write(f"{self._title}: {done} of {total} {self._unit}{left}\n")
             sys.stderr.flush()
 
 
-def _spoken(seconds_left: float) -> str:
+def spoken(seconds_left: float) -> str:
+    """The time that is left, for people; empty if nobody knows it."""
     if not math.isfinite(seconds_left):
         return ""
     minutes, seconds = divmod(round(seconds_left), 60)

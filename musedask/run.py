@@ -180,11 +180,9 @@ def init_run(
         for name, elsewhere in (("raw", raw), ("static", static)):
             if not elsewhere:
                 (path / name).mkdir(exist_ok=True)
-        write_new(path / CONFIG_NAME, text)
-    except FileExistsError as err:
-        raise FileError(f"{err.filename}: exists; edit it, or remove it first") from None
     except OSError as err:
-        raise FileError(f"{err.filename or path}: cannot be written: {err.strerror}") from err
+        raise FileError(f"{err.filename or path}: cannot be made: {err.strerror}") from err
+    write_new(path / CONFIG_NAME, text)
     return open_run(path)
 
 
@@ -199,15 +197,20 @@ def write_new(path: Path, text: str) -> None:
 
     Raises
     ------
-    OSError
+    FileError
         If it is there, or cannot be written.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         partial.write_text(text, encoding="utf-8")
         os.link(partial, path)
+    except FileExistsError:
+        raise FileError(f"{path}: exists; edit it, or remove it first") from None
+    except OSError as err:
+        raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

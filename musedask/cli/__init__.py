@@ -13,18 +13,24 @@ import click
 
 import musedask
 from musedask import console
-from musedask.cli import simulating, stacking
+from musedask.cli import reducing, simulating, stacking
 from musedask.cli.options import verbose
 
 STOPPED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 COMMANDS: tuple[click.Command, ...] = (
+    reducing.init,
+    reducing.frames,
+    reducing.plan,
+    reducing.reduce,
+    reducing.status,
     stacking.exposures,
     stacking.stack,
     stacking.export,
     stacking.info,
     simulating.simulate,
     simulating.demo,
+    reducing.from_pymusepipe,
 )
 """In the order of their use, which is that of the help."""
 
@@ -33,14 +39,19 @@ COMMANDS: tuple[click.Command, ...] = (
 @click.version_option(musedask.__version__, prog_name="musedask")
 @verbose
 def cli() -> None:
-    """From VLT/MUSE exposure cubes to one deep mega-cube.
+    """From VLT/MUSE raw frames to one deep mega-cube.
 
     \b
-    If the headers of your exposures are right:
+    From raw frames to exposure cubes, with ESO's pipeline:
+      musedask init mudf --raw /data/raw --static /data/calib
+      musedask plan mudf
+      musedask reduce mudf
+    \b
+    From exposure cubes, if their headers are right:
       musedask stack one.fits two.fits three.fits -o deep.zarr
       musedask export deep.zarr deep.fits
     \b
-    With many exposures, some to be left out, and offsets that were measured:
+    With many of them, some to be left out, and offsets that were measured:
       musedask exposures night*/DATACUBE_FINAL*.fits -o exposures.ecsv
       (edit exposures.ecsv: the column "use", masks, weights)
       musedask stack exposures.ecsv --offsets offsets.ecsv -o deep.zarr

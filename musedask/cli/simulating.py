@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,7 +13,7 @@ from musedask.cli.options import A_FOLDER, computing, verbose
 
 @click.group()
 def simulate() -> None:
-    """Make exposures of a known sky."""
+    """Make raw frames or exposures of a known sky."""
 
 
 @simulate.command("exposures")
@@ -37,6 +38,62 @@ def simulated_exposures(
         folder, count, full_size=full_size, survey_set=survey, seed=seed, overwrite=overwrite
     )
     click.echo(f"{folder}: {len(truth.paths)} exposures; their offsets are in truth.ecsv")
+
+
+MODES = ("WFM-NOAO-N", "WFM-NOAO-E", "WFM-AO-N", "WFM-AO-E", "NFM-AO-N")
+
+
+def _ifus(ctx: click.Context, param: click.Parameter, given: str) -> tuple[int, ...]:
+    """Read ``1,13`` or ``1-24``."""
+    found: list[int] = []
+    for part in given.split(","):
+        low, _, high = part.strip().partition("-")
+        if not (low.isdecimal() and (not high or high.isdecimal())):
+            raise click.BadParameter(f"{part!r} is no IFU; write 1,13 or 1-24")
+        found += range(int(low), int(high or low) + 1)
+    return tuple(found)
+
+
+@simulate.command("raw")
+@click.argument("folder", type=A_FOLDER)
+@click.option("--count", type=click.IntRange(0), default=2, show_default=True,
+              help="Exposures of science, in all.")  # fmt: skip
+@click.option("--ifus", callback=_ifus, default="1", show_default=True, metavar="LIST",
+              help="Detectors with data: 1,13 or 1-24. Twilights need 1.")  # fmt: skip
+@click.option("--geometry", type=click.Choice(("compact", "real")), default="compact",
+              show_default=True, help="Where the slices of an IFU lie on the sky.")  # fmt: skip
+@click.option("--mode", type=click.Choice(MODES), default="WFM-NOAO-N", show_default=True,
+              help="INS MODE of the headers.")  # fmt: skip
+@click.option("--nights", type=click.IntRange(1), default=1, show_default=True,
+              help="Nights that the exposures are shared out over.")  # fmt: skip
+@click.option("--target", "targets", multiple=True, default=("SIMFIELD",), show_default=True,
+              help="Field; may be given several times.")  # fmt: skip
+@click.option("--no-sky", is_flag=True, help="No SKY frame.")
+@click.option("--compress", type=click.Choice(("", "gz", "fz")), default="",
+              help="Pack the files: gz or fz.", metavar="KIND")  # fmt: skip
+@click.option("--headers-only", is_flag=True, help="Headers and holes: thousands in seconds.")
+@click.option("--fault", "faults", multiple=True, metavar="KIND:TAG[:N]",
+              help="What is to be wrong: missing:ILLUM, truncated:BIAS:2, wrong-mode:OBJECT, "
+              "dead-ifu:13...; may be given several times.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Equal seeds give equal files.")
+@verbose
+def simulated_raw(folder: Path, count: int, no_sky: bool, nights: int, **given: Any) -> None:
+    """Write raw frames and static tables, with the truth beside them.
+
+    A night of VLT/MUSE as the archive has it: FOLDER/raw and FOLDER/static, and
+    truth.json with the sources and pointing errors. FOLDER can be made a run:
+
+    \b
+    musedask simulate raw night
+    musedask init night
+    musedask reduce night
+    """
+    from musedask.simulation import RawSpec, simulate_raw
+
+    spec = RawSpec(n_exposures=count, with_sky=not no_sky, n_nights=nights, **given)
+    with console.progress_bar("raw frames", "files") as bar:
+        truth = simulate_raw(folder, spec, progress=bar)
+    click.echo(f"{folder}: {len(truth.frames)} raw frames; the truth is in truth.json")
 
 
 @click.command()

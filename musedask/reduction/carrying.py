@@ -13,7 +13,7 @@ from musedask.cluster import GIB, Cluster, cores, open_cluster, open_now
 from musedask.reduction.attempt import RunJob, Work
 from musedask.reduction.esorex import no_esorex_left
 from musedask.reduction.finished import find_records
-from musedask.reduction.following import Durations, Follower, Show, Snapshot, chains, snapshot
+from musedask.reduction.following import Durations, Follower, Show, Snapshot, snapshot
 from musedask.reduction.graph import Task, execute, settled
 from musedask.reduction.job_folder import RunFolders
 from musedask.reduction.job_record import JobRecord
@@ -23,6 +23,7 @@ from musedask.reduction.notes import Notes
 from musedask.reduction.outcome import Outcome
 from musedask.reduction.plan_file import write_plan
 from musedask.reduction.recipes import recipe_of
+from musedask.reduction.schedule import priorities
 from musedask.run import Holder, Run
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class Carrier:
     """What jobs take."""
     notes: dict[str, None] = field(default_factory=dict)
     """What a user should know, each once, in order."""
+    plan: Plan = field(default_factory=lambda: Plan(()))
+    """The plan that was carried out last."""
 
     @property
     def folders(self) -> RunFolders:
@@ -86,6 +89,7 @@ class Carrier:
         MusedaskError
             If no cluster can be opened, or the run's folder cannot be written to.
         """
+        self.plan = plan
         self.look((*plan.earlier, *plan.jobs))
         self.notes.update(dict.fromkeys(plan.notes))
         lacking = [job for job in plan.earlier if job.key not in self.records]
@@ -135,7 +139,7 @@ class Carrier:
     def _tasks(self, todo: Sequence[Job], cluster: Cluster) -> Iterator[Task]:
         assert self.holder is not None
         config, failures = self.run.config.reduction, self.disk.failures()
-        urgency, gate, threads = chains(todo, self.durations), None, 1
+        urgency, gate, threads = priorities(todo, self.durations), None, 1
         if cluster.memory is not None:
             gate = MemoryGate.of_run(self.run.folder, cluster.memory)
             threads = max(1, cores() // cluster.workers)

@@ -12,7 +12,7 @@ from typing import Protocol
 from musedask.reduction.jobs import Job
 from musedask.reduction.notes import Notes, Running
 from musedask.reduction.outcome import Outcome
-from musedask.reduction.recipes import recipe_of
+from musedask.reduction.schedule import ranks, seconds_by_recipe
 
 SHOW_EVERY_S = 0.5
 
@@ -87,33 +87,22 @@ class Durations:
             self.taken[job.recipe, job.stage].append(seconds)
             self._typical.pop((job.recipe, job.stage), None)
 
+    @property
+    def by_recipe(self) -> dict[str, float]:
+        """Recipe -> seconds that its finished jobs took, in the middle."""
+        recipes: dict[str, list[float]] = defaultdict(list)
+        for (recipe, _), taken in self.taken.items():
+            recipes[recipe] += taken
+        return {recipe: statistics.median(taken) for recipe, taken in recipes.items()}
+
     def __call__(self, job: Job) -> float:
         """Seconds that a job will take, about."""
         kind = job.recipe, job.stage
         if kind not in self._typical:
             if not self.taken.get(kind):
-                return recipe_of(job.recipe).seconds(job)
+                return seconds_by_recipe(job)
             self._typical[kind] = statistics.median(self.taken[kind])
         return self._typical[kind]
-
-
-def chains(jobs: Sequence[Job], seconds_of: Callable[[Job], float]) -> dict[str, float]:
-    """Seconds of the longest chain from each job to the end of all, its own included.
-
-    Parameters
-    ----------
-    jobs
-        In an order in which they could run.
-    seconds_of
-        What each takes.
-    """
-    longest: dict[str, float] = {}
-    after: dict[str, float] = defaultdict(float)
-    for job in reversed(jobs):
-        longest[job.key] = after[job.key] + seconds_of(job)
-        for need in job.needs:
-            after[need] = max(after[need], longest[job.key])
-    return longest
 
 
 def time_left(
@@ -140,7 +129,7 @@ def time_left(
     def rest(job: Job) -> float:
         return max(seconds_of(job) - since.get(job.key, 0.0), 0.0)
 
-    longest = chains(jobs, rest)
+    longest = ranks(jobs, rest)
     return max([sum(map(rest, jobs)) / max(workers, 1), *longest.values()], default=0.0)
 
 

@@ -31,7 +31,7 @@ class Task:
     work: Work
     """The job with what a worker needs."""
     priority: float
-    """Seconds that the longest chain from here to the end will take."""
+    """A higher number goes before a lower one."""
     attempt: int
     """Number of its next attempt: a part of the task's name."""
 

@@ -12,7 +12,7 @@ from musedask.cluster import cores
 from musedask.progress import Progress
 from musedask.reduction.attempt import RunJob
 from musedask.reduction.carrying import Carrier
-from musedask.reduction.following import Show
+from musedask.reduction.following import Durations, Show
 from musedask.reduction.frames import Frame
 from musedask.reduction.job_run import run_job
 from musedask.reduction.jobs import Job, Plan
@@ -65,28 +65,58 @@ def reduce(
     started = time.monotonic()
     with ExitStack() as stack:
         holder = None if dry_run else stack.enter_context(held(run))
-        material = read_material(run, progress=progress, call_esorex=not dry_run)
         carrier = Carrier(run, holder, stack, run_one, retry, show)
-        plan = material.plan(first, last)
-        carrier.carry_out(plan)
-        if _makes_final_cubes(material, last):
-            base = plan if first is None else material.plan(None, last)
-            _carry_out_final(carrier, material, base, first, last)
+        material = read_material(run, progress=progress, call_esorex=not dry_run)
+        _carry_out_all(carrier, material, first, last)
         cubes: tuple[Path, ...] = ()
         if not dry_run:
             cubes = link_cubes(run, carrier.jobs.values(), carrier.records, material.frames)
-        workers = run.config.cluster.workers or cores()
+        now = carrier.snapshot(run.config.cluster.workers or cores())
         return ReductionReport(
             folder=run.folder,
             jobs=tuple(carrier.jobs.values()),
             outcomes=carrier.outcomes,
-            counts=carrier.snapshot(workers).counts,
+            counts=now.counts,
             notes=tuple(carrier.notes),
             cubes=cubes,
             seconds=time.monotonic() - started,
-            seconds_left=carrier.snapshot(workers).seconds_left,
+            seconds_left=now.seconds_left,
             dry_run=dry_run,
         )
+
+
+def plan_run(
+    run: Run,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Plan, Durations]:
+    """Plan a reduction as a dry run does, and find out what jobs of it took before.
+
+    Final cubes are in the plan, by the pointings of the raw headers as long as
+    offsets are not known; the keys of these will be others.
+
+    Raises
+    ------
+    MusedaskError
+        If the run cannot be planned.
+    """
+    with ExitStack() as stack:
+        carrier = Carrier(run, None, stack, run_job)
+        material = read_material(run, progress=progress, call_esorex=False)
+        _carry_out_all(carrier, material, first, last)
+        return carrier.plan, carrier.durations
+
+
+def _carry_out_all(
+    carrier: Carrier, material: Material, first: str | None, last: str | None
+) -> None:
+    plan = material.plan(first, last)
+    carrier.carry_out(plan)
+    if _makes_final_cubes(material, last):
+        base = plan if first is None else material.plan(None, last)
+        _carry_out_final(carrier, material, base, first, last)
 
 
 def _makes_final_cubes(material: Material, last: str | None) -> bool:
