@@ -28,6 +28,7 @@ WORKER_BYTES = 8 * GIB
 """Memory that a job of one IFU or exposure may need: what counts workers, where nobody does."""
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {"ki": 1 << 10, "mi": 1 << 20, "gi": GIB, "ti": 1 << 40}
+CONNECT_S = 15.0
 _CGROUP = Path("/sys/fs/cgroup")
 _SETTINGS = {
     # With more, a worker holds tasks that it does not run, and they are blamed on it when it dies.
@@ -131,7 +132,7 @@ def _address(config: ClusterConfig, stack: ExitStack) -> Cluster:
     from distributed import Client
 
     try:
-        client = stack.enter_context(Client(config.address, timeout=15))
+        client = stack.enter_context(Client(config.address, timeout=CONNECT_S))
     except (OSError, ValueError) as err:
         raise InputError(
             f"[cluster] address = {config.address!r}: no Dask scheduler answers there ({err}); "

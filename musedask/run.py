@@ -255,6 +255,8 @@ def refresh_links(folder: Path, wanted: Mapping[str, Path]) -> None:
         for path in folder.iterdir():
             if path.is_symlink() and path.name not in wanted:
                 path.unlink(missing_ok=True)
+    except FileError:
+        raise
     except OSError as err:
         raise FileError(f"{err.filename or folder}: cannot be written: {err.strerror}") from err
 

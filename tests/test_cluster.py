@@ -1,0 +1,105 @@
+"""Where Dask runs: sizes by cores and memory, this process, processes, an address, SLURM."""
+
+from __future__ import annotations
+
+import os
+
+import dask.config
+import pytest
+
+from musedask.cluster import (
+    GIB,
+    WORKER_BYTES,
+    bytes_of,
+    cores,
+    machine_memory,
+    memory_of,
+    open_cluster,
+    open_now,
+    slurm_options,
+)
+from musedask.config import ClusterConfig
+from musedask.errors import InputError, MissingError
+
+
+def process_id():
+    return os.getpid()
+
+
+def test_threads_are_in_this_process_and_as_many_as_asked_for():
+    with open_cluster(ClusterConfig(workers=3)) as cluster:
+        assert open_now() is cluster
+        assert cluster.client.submit(process_id).result() == os.getpid()
+        assert sum(cluster.client.nthreads().values()) == cluster.workers == 3
+    assert open_now() is None
+
+
+def test_without_a_number_cores_and_memory_decide():
+    with open_cluster(ClusterConfig(memory="1 GiB")) as cluster:
+        assert (cluster.workers, cluster.memory) == (1, GIB)
+    with open_cluster(ClusterConfig(memory=f"{1000 * WORKER_BYTES} B")) as cluster:
+        assert cluster.workers == cores()
+
+
+def test_processes_run_one_job_at_a_time_and_listen_to_this_machine_only():
+    with open_cluster(ClusterConfig(kind="local", workers=2)) as cluster:
+        assert sorted(cluster.client.nthreads().values()) == [1, 1]
+        addresses = [*cluster.client.nthreads(), cluster.client.scheduler.address]
+        assert all(address.startswith("tcp://127.0.0.1:") for address in addresses)
+        assert cluster.client.submit(process_id).result() != os.getpid()
+        with open_cluster(ClusterConfig(kind="address", address=addresses[-1])) as other:
+            assert open_now() is other
+            assert sorted(other.client.nthreads().values()) == [1, 1]
+            assert other.memory is None
+        assert open_now() is cluster
+
+
+def test_nobody_at_an_address_is_an_error_that_names_it(monkeypatch):
+    config = ClusterConfig(kind="address", address="tcp://127.0.0.1:1")
+    monkeypatch.setattr("musedask.cluster.CONNECT_S", 0.5)
+    wanted = r"tcp://127\.0\.0\.1:1.*no Dask scheduler"
+    with pytest.raises(InputError, match=wanted), open_cluster(config):
+        pass
+    assert open_now() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("16 GiB", 16 * GIB), ("16GiB", 16 * GIB), ("1.5 GB", 1_500_000_000), ("500 mb", 500_000_000),
+     ("2 TiB", 2048 * GIB), ("1234", 1234), ("7k", 7000)],
+)  # fmt: skip
+def test_sizes_are_read_as_people_write_them(text, size):
+    assert bytes_of(text) == size
+    assert memory_of(ClusterConfig(memory=text)) == size
+
+
+@pytest.mark.parametrize("text", ["much", "-1 GiB", "GiB", "0 GiB", "1 XiB", "1,5 GB", "nan"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(InputError, match=r"memory = .*'16 GiB'"):
+        bytes_of(text)
+
+
+def test_the_smallest_limit_of_the_control_groups_counts(tmp_path, monkeypatch):
+    whole = machine_memory(tmp_path)
+    assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine_memory(tmp_path) == whole
+    (tmp_path / "memory.max").write_text("1000000\n")
+    assert machine_memory(tmp_path) == 1_000_000
+    (tmp_path / "memory.max").write_text(f"{2 * whole}\n")
+    assert machine_memory(tmp_path) == whole
+
+
+def test_a_site_of_slurm_is_laid_under_what_the_run_says():
+    site = {"jobqueue": {"mysite": {"queue": "long", "job-extra-directives": ["-A x"], "cores": 4}}}
+    config = ClusterConfig(
+        kind="slurm", site="mysite", memory="4 GiB", options=(("walltime", "08:00:00"),)
+    )
+    with dask.config.set(site):
+        options = slurm_options(config)
+    assert options == {
+        "queue": "long", "cores": 4, "processes": 1, "memory": "4GiB", "walltime": "08:00:00",
+        "job_extra_directives": ["-A x", "--no-requeue", "--nodes=1"],
+    }  # fmt: skip
+    with pytest.raises(MissingError, match=r"jobqueue\.elsewhere"):
+        slurm_options(ClusterConfig(kind="slurm", site="elsewhere"))
