@@ -707,8 +707,8 @@ def test_a_fault_without_a_frame_is_refused(tmp_path, text):
         ("ifus", ()), ("ifus", (0,)), ("ifus", (1, 1)), ("geometry", "round"), ("mode", "WFM"),
         ("compress", "zip"), ("n_bias", -1), ("n_nights", 0), ("exptime_s", 0.0),
         ("exptime_s", float("nan")), ("seeing_arcsec", -1.0), ("targets", ()),
-        ("night", "tomorrow"), ("targets", ("a b",)), ("dithers_arcsec", ((0.0, 0.0),)), ("absent", "asleep"),
-        ("faults", ("nonsense",)),
+        ("night", "tomorrow"), ("targets", ("a b",)),
+        ("dithers_arcsec", ((0.0, 0.0),)), ("absent", "asleep"), ("faults", ("nonsense",)),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(name, value):
@@ -758,12 +758,10 @@ def test_the_real_recipes_find_the_noise_the_gain_and_the_slices(tmp_path):
     esorex(tmp_path / "bias", "muse_bias", raw["BIAS"])
     bias = tmp_path / "bias" / "MASTER_BIAS-01.fits"
     header = fits.getheader(bias)
-    for quadrant, (level, ron) in enumerate(
-        ((1000, 2.8), (1010, 2.7), (995, 2.9), (1005, 2.75)), 1
-    ):
+    for quadrant, ron in enumerate((2.8, 2.7, 2.9, 2.75), 1):
         key = f"ESO QC BIAS MASTER{quadrant}"
         assert header[f"{key} RON"] == pytest.approx(ron, abs=0.12)
-        assert header[f"{key} MEDIAN"] == pytest.approx(level, abs=1)
+        assert header[f"{key} MEDIAN"] == pytest.approx(0.0, abs=0.1), "the overscan is the level"
     log = esorex(tmp_path / "flat", "muse_flat", [*raw["FLAT"], (bias, "MASTER_BIAS")])
     gains = [float(value) for value in re.findall(r"estimated gain ([0-9.]+)", log)]
     assert gains == pytest.approx([1.1, 1.12, 1.09, 1.11], abs=0.01)
