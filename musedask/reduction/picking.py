@@ -96,6 +96,8 @@ class Shelf:
     """Names of files that the archive's association has for a frame and role."""
     windows: Callable[[Rule], float | None]
     """The window of a rule, days."""
+    never_made: frozenset[str] = frozenset()
+    """Roles that only products may play: nothing is made for them."""
 
 
 def pick_table(
@@ -196,6 +198,8 @@ def _candidates(
         return shelf.association.holding(role, names, user.first), "chosen in musedask.toml"
     days = shelf.windows(rule)
     near = shelf.association.candidates(role, rule, user.first, days)
+    if role in shelf.never_made:
+        return (sequence for sequence in near if not sequence.is_raw), "nothing is made for it"
     if role == "ILLUM":
         near = iter(best_illum(near, user.first))
     of_archive = shelf.association.holding(role, shelf.archive(user, role), user.first)
@@ -257,7 +261,8 @@ def _kind(rule: Rule, user: Frame, shelf: Shelf) -> str:
     days = shelf.windows(rule)
     of = f" of {', '.join(what)}" if any(what) else ""
     within = "" if days is None else f" within {days:g} d"
-    return f"no {_name(rule)}{of}{within}"
+    name = rule.tag if role_of(rule.tag) in shelf.never_made else _name(rule)
+    return f"no {name}{of}{within}"
 
 
 def _nothing_near(shelf: Shelf, rule: Rule, user: Frame, chosen: Chosen | None) -> str:

@@ -258,6 +258,7 @@ def _chain(
         Choices(config.choose, frames),
         of_archive,
         window,
+        frozenset() if config.lsf else frozenset({"LSF_PROFILE"}),
     )
     return Chain(config, shelf, version), doubts
 
