@@ -15,6 +15,8 @@ from musedask.reduction.sequences import Sequence, role_of, stem_of
 
 NOTHING = "none"
 """As ``file`` of a choice: go without."""
+ELSEWHERE = {"OFFSET_LIST": "offsets", "OUTPUT_WCS": "grid"}
+"""What cannot be chosen file by file -> the setting of ``[reduction]`` for it."""
 ROLES_TO_CHOOSE = tuple(
     sorted({role_of(tag) for recipe in RECIPES.values() for tag in recipe.takes} | {"SKY"})
 )
@@ -48,8 +50,15 @@ class Choices:
         users = {name for frame in every for name in _names(frame)} | {"*"}
         by_file = _by_file(every)
         self._by_user: dict[tuple[str, str], tuple[int, Chosen]] = {}
-        for order, choice in enumerate(choices):
+        self._choices = tuple(choices)
+        self._used: set[int] = set()
+        for order, choice in enumerate(self._choices):
             role = known_role(choice.tag, "[[reduction.choose]] tag")
+            if role in ELSEWHERE:
+                raise InputError(
+                    f"[[reduction.choose]] tag = {choice.tag!r}: this follows from "
+                    f"[reduction] {ELSEWHERE[role]}"
+                )
             if choice.frames not in users:
                 raise InputError(
                     f"[[reduction.choose]] frames = {choice.frames!r}: no frame has this "
@@ -64,7 +73,15 @@ class Choices:
             return None
         names = {name for frame in user.frames for name in _names(frame)} | {"*"}
         found = [self._by_user[name, role] for name in names if (name, role) in self._by_user]
-        return max(found, key=lambda one: one[0])[1] if found else None
+        if not found:
+            return None
+        order, chosen = max(found, key=lambda one: one[0])
+        self._used.add(order)
+        return chosen
+
+    def unused(self) -> tuple[Choice, ...]:
+        """Choices that nothing has asked for, or that later ones override."""
+        return tuple(c for order, c in enumerate(self._choices) if order not in self._used)
 
 
 def known_role(tag: str, where: str) -> str:

@@ -205,6 +205,11 @@ class _Planner:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             yield f"{text}; {', '.join(names[:3])}{more}: reduced without it"
         yield from self.lacking.notes()
+        for choice in self.chain.shelf.choices.unused():
+            yield (
+                f"[[reduction.choose]] {choice.tag} = {choice.file!r} for {choice.frames}: "
+                "nothing in this plan asks for it"
+            )
 
 
 def _span(first: str | None, last: str | None) -> range:
