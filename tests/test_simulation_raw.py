@@ -21,6 +21,7 @@ from musedask.simulation import RawSpec, read_raw_truth, simulate_raw
 from musedask.simulation.raw import RawFrame, barycentric_ratio, parse_fault
 from musedask.simulation.raw.detector import digitised
 from musedask.simulation.raw.exposing import electron_image
+from musedask.simulation.raw.faults import STATIC_TAGS
 from musedask.simulation.raw.headers import card, extension_header
 from musedask.simulation.raw.night import plan_frames
 from musedask.simulation.raw.optics import make_optics
@@ -559,7 +560,7 @@ def test_progress_is_told_up_to_the_last_frame(tmp_path):
 def test_static_tables_say_what_they_are_and_hold_what_the_recipes_read(tmp_path):
     spec = replace(HEADERS, ifus=(1, 2), **NO_CALIBRATIONS)
     truth = simulate_raw(tmp_path, spec)
-    assert len(truth.static) == 9
+    assert tuple(truth.static) == STATIC_TAGS
     columns = {
         "LINE_CATALOG": ["lambda", "flux", "ion", "quality", "comment"],
         "GEOMETRY_TABLE": ["SubField", "SliceCCD", "SliceSky", "x", "y", "angle", "width"],
@@ -695,10 +696,14 @@ def test_what_is_no_fault_is_refused(text):
         parse_fault(text)
 
 
-@pytest.mark.parametrize("text", ["html:DARK", "html:BIAS:4", "same-date:STD", "missing:BIAS:9"])
-def test_a_fault_without_a_frame_is_refused(tmp_path, text):
-    with pytest.raises(MissingError, match="frames of this tag"):
+@pytest.mark.parametrize(
+    "text",
+    ["html:DARK", "html:BIAS:4", "same-date:STD", "missing:BIAS:9", "missing:BIA", "dead-ifu:2"],
+)
+def test_a_fault_that_happens_to_nothing_is_refused(tmp_path, text):
+    with pytest.raises(MissingError, match=r"frames of this tag|IFUs are \(1,\)"):
         faulty(tmp_path, text)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,11 @@ KINDS = {
     "dead-ifu": "the chip of an IFU is dead in all frames",
 }
 """Name of a fault -> what it does."""
+STATIC_TAGS = (
+    "LINE_CATALOG", "GEOMETRY_TABLE", "ASTROMETRY_WCS", "EXTINCT_TABLE", "STD_FLUX_TABLE",
+    "SKY_LINES", "FILTER_LIST", "TELLURIC_REGIONS", "BADPIX_TABLE",
+)  # fmt: skip
+"""Tags of the static tables."""
 _PAGE = b"""<!DOCTYPE html>
 <html><head><title>ESO - Login</title></head>
 <body><p>Your session has expired. Please log in again.</p></body></html>
@@ -79,7 +84,7 @@ def apply_to_plan(frames: Sequence[RawFrame], faults: Sequence[Fault]) -> list[R
         if fault.kind == "dead-ifu":
             continue
         places = [i for i, frame in enumerate(result) if frame.tag == fault.tag]
-        if fault.kind == "missing" and not fault.number:
+        if fault.kind == "missing" and not fault.number and (places or fault.tag in STATIC_TAGS):
             result = [frame for frame in result if frame.tag != fault.tag]
             continue
         if len(places) < max(1, fault.number, 2 if fault.kind == "same-date" else 1):
@@ -124,10 +129,20 @@ def damage(file: BinaryIO, kind: str) -> None:
 
 
 def static_faults(faults: Sequence[Fault]) -> set[str]:
-    """Tags that are to be left out."""
-    return {fault.tag for fault in faults if fault.kind == "missing" and not fault.number}
+    """Tags of static tables that are to be left out."""
+    missing = {fault.tag for fault in faults if fault.kind == "missing" and not fault.number}
+    return missing & set(STATIC_TAGS)
 
 
-def dead_ifus(faults: Sequence[Fault]) -> set[int]:
-    """IFUs whose chip is dead."""
-    return {int(fault.tag) for fault in faults if fault.kind == "dead-ifu"}
+def dead_ifus(faults: Sequence[Fault], extensions: Sequence[int]) -> set[int]:
+    """IFUs whose chip is dead.
+
+    Raises
+    ------
+    MissingError
+        If there is no such IFU among those that have an extension.
+    """
+    dead = {int(fault.tag) for fault in faults if fault.kind == "dead-ifu"}
+    if missing := sorted(dead - set(extensions)):
+        raise MissingError(f"fault dead-ifu:{missing[0]}: the IFUs are {tuple(extensions)}")
+    return dead

@@ -88,6 +88,7 @@ def simulate_raw(
     spec = spec or RawSpec()
     flaws = spec.parsed_faults
     frames = wrong.apply_to_plan(plan_frames(spec), flaws)
+    dead = wrong.dead_ifus(flaws, spec.extensions) | (set(spec.extensions) - set(spec.ifus))
     base = Path(folder)
     raw, static = _new_folder(base / RAW_FOLDER), _new_folder(base / STATIC_FOLDER)
     optics = {
@@ -99,7 +100,6 @@ def simulate_raw(
         for number, name in enumerate(spec.targets)
     }
     star = _standard(lit, spec)
-    dead = wrong.dead_ifus(flaws) | (set(spec.extensions) - set(spec.ifus))
     tables = write_static_tables(
         static, spec, list(optics.values()), (star.ra_deg, star.dec_deg), wrong.static_faults(flaws)
     )
