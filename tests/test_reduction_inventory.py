@@ -93,6 +93,14 @@ def test_new_files_are_read_and_vanished_ones_forgotten(night, opened):
     assert sorted(map(os.path.basename, kept)) == ["1.fits", "2.fits", "3.fits", "9.fits"]
 
 
+def test_a_vanished_file_alone_is_forgotten_too(night, opened):
+    searched(night, opened)
+    (night / "0.fits").unlink()
+    searched(night, opened)
+    kept = json.loads((night.parent / "state" / "inventory.json").read_text())["files"]
+    assert sorted(map(os.path.basename, kept)) == ["1.fits", "2.fits", "3.fits"]
+
+
 def test_a_search_of_another_folder_keeps_what_is_known_of_the_first(night, opened):
     searched(night, opened)
     other = night.with_name("raw2")
@@ -171,6 +179,34 @@ def test_what_is_written_is_read(tmp_path):
     assert write_inventory(path, ENTRIES) == ""
     assert read_inventory(path) == (ENTRIES, "")
     assert read_inventory(tmp_path / "none.json") == ({}, "")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ["10", 20, 30, [1], "ab", {}],
+        [10, 20.5, 30, [1], "ab", {}],
+        [10, 20, True, [1], "ab", {}],
+        [10, 20, 30, ["1"], "ab", {}],
+        [10, 20, 30, [1], None, {}],
+        [10, 20, 30, [1], "ab", {"RA": None}],
+        [10, 20, 30, [1], "ab", {"RA": [1]}],
+        [10, 20, 30, [1], "ab", []],
+        [10, 20, 30, 1, "ab", {}],
+        [10, 20, 30],
+        "entry",
+        None,
+    ],
+)
+def test_an_entry_of_other_types_breaks_an_inventory(tmp_path, entry):
+    path = tmp_path / "inventory.json"
+    write_inventory(path, ENTRIES)
+    given = json.loads(path.read_text())
+    given["files"]["/raw/a.fits"] = entry
+    path.write_text(json.dumps(given))
+    entries, note = read_inventory(path)
+    assert entries == {}
+    assert "broken" in note
 
 
 @given(st.data())
