@@ -23,6 +23,7 @@ from musedask.reduction.input_checks import (
     RAW_TAGS,
     missing_gains,
     offset_table,
+    primary_of,
 )
 from musedask.reduction.log import MISSING_KEYWORD
 from musedask.reduction.products import used_raw
@@ -55,8 +56,6 @@ SPOKEN: tuple[tuple[str, str, str, str], ...] = (
      "EXTINCT_TABLE", "fluxes are not corrected for the atmosphere"),
     ("astrometry", r"Using default MUSE \wFM astrometry", "ASTROMETRY_WCS",
      "positions are off; give the ASTROMETRY_WCS of the geometry's date"),
-    ("refraction", r"not doing any DAR correction|skipped DAR correction", "",
-     "sources move with wavelength; the header lacks what the airmass is made of"),
     ("velocity", r"properties necessary for radial velocity|radial velocity correction failed", "",
      "wavelengths are not barycentric; the header lacks what they are made of"),
     ("standard", r"observed target not listed|Unknown standard star", "",
@@ -114,23 +113,29 @@ def spoken(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
             yield Complaint(check, f"{text} ({meaning})", excuse)
 
 
+def refraction(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
+    """Differential refraction was corrected, now or before."""
+    if evidence.log.find(r"not doing any DAR correction|skipped DAR correction"):
+        for line in evidence.inputs(*PIXEL_TABLES):
+            done = primary_of(line, folder).get("ESO DRS MUSE PIXTABLE DAR CORRECT")
+            if not isinstance(done, int | float):
+                yield Complaint(
+                    "refraction",
+                    f"{line.source}: differential refraction was not corrected: its header lacks "
+                    "what the airmass is made of",
+                )
+
+
 def errors(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
     """Errors in the log of a recipe that ended with status 0."""
-    said = [text for _, text in _spoken_texts(evidence)]
+    said = {m.string for _, pattern, _, _ in SPOKEN for m in evidence.log.find(pattern)}
     for text in evidence.log.errors:
         if text not in said:
             yield Complaint("log", f"error in the log: {text}")
     for error in evidence.log.dumped:
-        keyword = error.code == MISSING_KEYWORD
-        if keyword and ":" not in error.what:
-            continue  # the caller's view of an error that stands before it
-        yield Complaint("log", f"error in the log: {error.what}", is_warning=keyword)
-
-
-def _spoken_texts(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    for check, pattern, _, _ in SPOKEN:
-        for match in evidence.log.find(pattern):
-            yield check, match.string
+        if not error.is_echo:
+            keyword = error.code == MISSING_KEYWORD
+            yield Complaint("log", f"error in the log: {error.what}", is_warning=keyword)
 
 
 def ifus(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
@@ -184,7 +189,10 @@ def moved(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
         return
     rows = offset_table(tables[0], folder)
     applied = {date: values for made in cubes for date, values in _applied(made.primary)}
-    for date in dict.fromkeys(made.product.date_obs for made in cubes) | applied:
+    exposures = [
+        primary_of(line, folder).get("DATE-OBS") for line in evidence.inputs(*PIXEL_TABLES)
+    ]
+    for date in dict.fromkeys(map(str, exposures)):
         wanted, got = rows.get(date), applied.get(date)
         if wanted is None or got is None or not _same_offsets(wanted, got):
             yield Complaint(
@@ -313,6 +321,7 @@ CHECKS: tuple[Check, ...] = (
     listed,
     all_used,
     spoken,
+    refraction,
     errors,
     ifus,
     in_flux,

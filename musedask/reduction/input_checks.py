@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,12 @@ def check_inputs(job: Job, lines: Sequence[SofLine], folder: Path) -> Iterator[C
     FileError
         If a file is cut off, or is no FITS file.
     """
-    primaries = {line.source: _primary(line, folder) for line in lines if line.tag in _ALONE}
+    primaries = {line.source: primary_of(line, folder) for line in lines if line.tag in _ALONE}
     for line in lines:
         if line.tag in RAW_TAGS:
             yield from _raw(job, line)
     yield from _twice(lines, primaries)
+    yield from _absent_ifus(job, lines, primaries)
     if job.recipe in POSITIONED:
         yield from _without_offset(lines, primaries, folder)
 
@@ -91,7 +93,14 @@ def _values(row: Any, formats: dict[str, str]) -> tuple[float, float, float]:
     return float(row["RA_OFFSET"]), float(row["DEC_OFFSET"]), scale
 
 
-def _primary(line: SofLine, folder: Path) -> Hdu:
+def primary_of(line: SofLine, folder: Path) -> Hdu:
+    """The primary header of a file of the SOF, packed or not.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    """
     with as_file_error(line.source), open(folder / line.path, "rb") as file:
         if file.read(2) == b"\x1f\x8b":
             file.seek(0)
@@ -143,6 +152,24 @@ def _twice(lines: Sequence[SofLine], primaries: dict[str, Hdu]) -> Iterator[Comp
                 "leave one of them out; remove the copy",
             )
         seen[key] = line.source
+
+
+def _absent_ifus(
+    job: Job, lines: Sequence[SofLine], primaries: dict[str, Hdu]
+) -> Iterator[Complaint]:
+    """IFUs of the job that an exposure has no pixel table of: the pipeline goes on without."""
+    there: dict[str, set[int]] = {}
+    for line in lines:
+        if line.tag not in PIXEL_TABLES:
+            continue
+        primary = primaries[line.source]
+        # A table of all IFUs has no such name.
+        if match := re.fullmatch(r"CHAN(\d\d)", primary.name):
+            there.setdefault(str(primary.get("DATE-OBS")), set()).add(int(match[1]))
+    for date, found in there.items():
+        if absent := sorted(set(job.ifus) - found):
+            numbers = ", ".join(map(str, absent))
+            yield Complaint("ifus", f"there is no pixel table of IFU {numbers} of {date}")
 
 
 def _without_offset(

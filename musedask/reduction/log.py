@@ -17,7 +17,9 @@ _LINE = re.compile(
     r"(?:\[tid=\d+\] )?(?P<text>.*)"
 )
 _DUMP = re.compile(r"Dumping (?:all|the) \d+ .*error\(s\)")
-_DUMPED = re.compile(r"\s*\[\d+/\d+\] '(?P<what>.*)' \((?P<code>\d+)\) at (?P<where>\S+)")
+_DUMPED = re.compile(
+    r"\s*\[(?P<number>\d+)/\d+\] '(?P<what>.*)' \((?P<code>\d+)\) at (?P<where>\S+)"
+)
 _END = re.compile(r"Execution of recipe '\w+' failed, status = ")
 HARMLESS = tuple(
     re.compile(pattern)
@@ -60,6 +62,13 @@ class DumpedError:
     """CPL's code."""
     where: str
     """``function:file:line``."""
+    number: int = 1
+    """Its place in the dump: what came first is the cause."""
+
+    @property
+    def is_echo(self) -> bool:
+        """Whether it only says that a function ended because of an error before."""
+        return self.number > 1 and ":" not in self.what
 
 
 @dataclass(frozen=True)
@@ -93,8 +102,10 @@ class LogSummary:
     def dumped(self) -> tuple[DumpedError, ...]:
         """Each error once that CPL remembered."""
         found = (_DUMPED.match(line.text) for line in self.lines if line.level == "ERROR")
-        errors = (DumpedError(m["what"], int(m["code"]), m["where"]) for m in found if m)
-        return tuple(dict.fromkeys(errors))
+        errors = (
+            DumpedError(m["what"], int(m["code"]), m["where"], int(m["number"])) for m in found if m
+        )
+        return tuple({(error.what, error.where): error for error in errors}.values())
 
     def find(self, pattern: str) -> tuple[re.Match[str], ...]:
         """Where a regular expression is found, at most once in each message."""
@@ -110,10 +121,9 @@ class LogSummary:
     def reason(self) -> str:
         """Why the recipe failed, in the pipeline's words; empty if it does not say.
 
-        What the functions wrote tells more than what CPL remembered, and of that the
-        first entries more than those of the callers.
+        What the functions wrote tells more than what CPL remembered.
         """
-        found = self.errors or tuple(error.what for error in self.dumped[:2])
+        found = self.errors or tuple(error.what for error in self.dumped if not error.is_echo)
         return "; ".join(found[:4])
 
 
