@@ -162,7 +162,7 @@ def test_no_science_is_the_first_thing_that_is_missing():
 
 def test_the_report_has_a_row_for_each_template_of_a_night_and_mode():
     frames = night() + raw("OBJECT", 3, mode="WFM-AO-N", template_start="later")
-    text = frame_report(listed(frames))
+    text = frame_report(listed(reversed(frames)))
     assert "27 files in /raw, /kit: 19 raw, 8 static" in text
     lines = text.splitlines()
     assert f"Night {NIGHT}, WFM-NOAO-N: 16 frames" in lines
