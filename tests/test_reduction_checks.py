@@ -294,6 +294,33 @@ def test_two_frames_of_one_date_are_named(tmp_path):
     assert f"{one} and {two} have one DATE-OBS, 2020-01-01T10:00:00.000" in complaint.text
 
 
+def test_a_raw_frame_may_lack_its_date_and_a_pixel_table_may_not(tmp_path):
+    paths = [small_bias(tmp_path / f"b{n}.fits") for n in (1, 2)]
+    tables = pixel_tables(tmp_path / "tables")
+    for path in (*paths, *tables):
+        edit(path, {"DATE-OBS": None})
+    assert before(bias_job(*paths), tmp_path) == []
+    checks_of_tables = [c.check for c in before(combine(tables), tmp_path)]
+    assert checks_of_tables == ["date-obs", "date-obs"]
+
+
+@pytest.mark.parametrize("name", ["b.fits", "b.fits.fz", "b.fits.gz", "gzip.fits"])
+def test_raw_frames_may_be_packed(tmp_path, name):
+    path = small_bias(tmp_path / "plain.fits", gain=None)
+    target = tmp_path / name
+    if name.endswith(".fz"):
+        with fits.open(path) as hdus:
+            packed = [fits.CompImageHDU(hdu.data, hdu.header) for hdu in hdus[1:]]
+            fits.HDUList([hdus[0], *packed]).writeto(target)
+    elif name != "b.fits":
+        target.write_bytes(gzip.compress(path.read_bytes()))
+    else:
+        path.rename(target)
+    # Of those that are packed as a whole only the products tell.
+    unseen = name in ("b.fits.gz", "gzip.fits")
+    assert len(before(bias_job(target), tmp_path)) == (0 if unseen else 1)
+
+
 def test_the_ifus_of_one_exposure_are_no_duplicates_and_a_missing_one_is_named(tmp_path):
     tables = pixel_tables(tmp_path / "tables", (DATES[0], DATES[0]))
     for ifu, path in zip((1, 3), tables, strict=True):

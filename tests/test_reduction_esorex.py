@@ -193,7 +193,7 @@ def test_stop_all_ends_the_calls_of_all_threads_and_lets_none_start(stub, folder
     assert not is_running(pid)
     thread.join(10)
     assert len(ended) == 1
-    with pytest.raises(StoppedError, match="not started"):
+    with pytest.raises(StoppedError, match="no esorex is started"):
         call_esorex(JOB, folder)
     assert len(stub_esorex.calls(here)) == 1
 

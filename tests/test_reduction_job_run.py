@@ -187,8 +187,9 @@ def test_a_failure_is_told_in_the_pipelines_words_and_its_folder_is_kept(folders
     error = caught.value
     assert error.status == 255
     assert "muse_exp_align (alignment) failed: esorex ended with status 255" in str(error)
-    assert error.log in str(error)
-    assert error.repeat in str(error)
+    for part in (error.reason, error.log, error.repeat, *error.log_end, "--output-dir=products"):
+        assert part in str(error)
+    assert error.log not in error.reason
     assert "point-sources" in Path(error.log).read_text()
     assert any("status = -1" in line for line in error.log_end)
     assert Path(error.scratch) == Path(error.log).parent
@@ -479,6 +480,26 @@ def test_sigkill_at_any_moment_leaves_a_whole_job_or_none(moment, stub, start, f
     called = {"with the lock": 1, "in a fresh folder": 1, "before esorex": 1,
               "after the rename": 1, "before the sweep": 1}  # fmt: skip
     assert len(stub_esorex.calls(here)) == called.get(moment, 2)
+
+
+def test_whoever_waits_for_a_job_gives_up_when_the_run_ends(stub, folders, job):
+    stub()
+    caught = []
+
+    def run():
+        try:
+            run_job(job, folders)
+        except StoppedError as err:
+            caught.append(err)
+
+    with held(folders.lock(job), 0):
+        thread = threading.Thread(target=run)
+        thread.start()
+        time.sleep(0.05)
+        assert caught == []
+        stop_all()
+        thread.join(10)
+        assert len(caught) == 1
 
 
 def test_leftovers_of_a_dead_attempt_are_swept_by_the_next_and_those_of_others_stay(

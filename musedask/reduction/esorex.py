@@ -164,8 +164,7 @@ def call_esorex(
         If :func:`stop_all` was called.
     """
     command = (executable(), *recipe_options(), *arguments)
-    if _stopping.is_set():
-        raise StoppedError(f"{' '.join(arguments[-2:])}: not started, since the run ends")
+    check_not_stopping()
     start = time.monotonic()
     with open(folder / TERMINAL, "wb") as terminal:
         try:
@@ -221,8 +220,7 @@ def _wait(
             if pid:
                 process.returncode = os.waitstatus_to_exitcode(status)
                 return process.returncode, usage, _peak(usage, seen), False
-            if _stopping.is_set():
-                raise StoppedError(f"esorex ({process.pid}) was ended, since the run ends")
+            check_not_stopping()
             if timeout_s is not None and elapsed > timeout_s:
                 status, usage = _kill(process)
                 return status, usage, _peak(usage, seen), True
@@ -262,6 +260,12 @@ def _resident_peak(pid: int) -> int:
     except OSError:
         pass
     return 0
+
+
+def check_not_stopping() -> None:
+    """Raise a StoppedError after :func:`stop_all`: whoever waits gives up."""
+    if _stopping.is_set():
+        raise StoppedError("the run ends: no esorex is started, and those that run are ended")
 
 
 def stop_all(wait_s: float = 10.0) -> None:

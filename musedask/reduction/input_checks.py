@@ -34,6 +34,7 @@ PIXEL_TABLES = (
 )
 POSITIONED = ("muse_scipost", "muse_exp_combine")
 """Recipes that move exposures by an OFFSET_LIST."""
+_GZIP = b"\x1f\x8b"
 _ALONE = (*PIXEL_TABLES, "IMAGE_FOV", *RAW_TAGS)
 """Tags of which two files must not be of one exposure and IFU."""
 
@@ -101,18 +102,19 @@ def primary_of(line: SofLine, folder: Path) -> Hdu:
     FileError
         If it cannot be read.
     """
-    with as_file_error(line.source), open(folder / line.path, "rb") as file:
-        if file.read(2) == b"\x1f\x8b":
-            file.seek(0)
-            with gzip.open(file) as unpacked:
-                return read_primary(unpacked, line.source)
-        file.seek(0)
-        return read_primary(file, line.source)
+    path = folder / line.path
+    with as_file_error(line.source), gzip.open(path) if _is_packed(path) else open(path, "rb") as f:
+        return read_primary(f, line.source)
+
+
+def _is_packed(path: str | Path) -> bool:
+    with as_file_error(str(path)), open(path, "rb") as file:
+        return file.read(2) == _GZIP
 
 
 def _raw(job: Job, line: SofLine) -> Iterator[Complaint]:
     """A raw frame: whole, and with the gains that the variances are made of."""
-    if line.source.endswith(".gz"):
+    if _is_packed(line.source):
         return  # its extensions cannot be reached without unpacking all; the products tell
     file = read_fits(line.source)
     wanted = {f"CHAN{job.ifu:02d}"} if job.ifu else {f"CHAN{n:02d}" for n in range(1, 25)}
@@ -143,9 +145,9 @@ def _twice(lines: Sequence[SofLine], primaries: dict[str, Hdu]) -> Iterator[Comp
         primary = primaries[line.source]
         date = primary.get("DATE-OBS")
         key = (line.tag, date, primary.get("EXTNAME"))
-        if date is None:
+        if date is None and line.tag not in RAW_TAGS:
             yield Complaint("date-obs", f"{line.source}: has no DATE-OBS: it would be ignored")
-        elif key in seen:
+        elif date is not None and key in seen:
             yield Complaint(
                 "duplicate",
                 f"{seen[key]} and {line.source} have one DATE-OBS, {date}: the pipeline would "

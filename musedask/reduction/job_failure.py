@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 from collections.abc import Sequence
@@ -87,12 +88,20 @@ def failed(job: Job, call: Call, reason: str, log: LogSummary) -> JobError:
     """Give the error of a job, with all that is known of its end."""
     name = f"{job.recipe} ({job.title})" if job.title else job.recipe
     path, script = log_file(call.folder), call.folder / SCRIPT_NAME
-    error = JobError(f"{name} failed: {reason}\n  log: {path}\n  to repeat it by hand: {script}")
+    log_end = tuple(log.end(_LOG_LINES).splitlines())
+    told = (
+        f"{name} failed: {reason}",
+        f"command (in {call.folder}): {shlex.join(call.command)}",
+        f"to repeat it by hand, in an empty folder: sh {shlex.quote(str(script))}",
+        f"end of the log ({path}):",
+        *log_end,
+    )
+    error = JobError("\n  ".join(told))
     error.reason = reason
     error.status = call.status
     error.scratch = str(call.folder)
     error.log = str(path)
-    error.log_end = tuple(log.end(_LOG_LINES).splitlines())
+    error.log_end = log_end
     error.repeat = str(script)
     return error
 

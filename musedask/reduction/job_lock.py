@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from musedask.errors import FileError
+from musedask.reduction.esorex import check_not_stopping
 from musedask.reduction.job_folder import writing
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ def held(path: Path, wait_s: float) -> Iterator[int]:
     FileError
         If another process holds it for longer than that, or the file cannot be
         written.
+    StoppedError
+        If the run ends while it waits.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +72,7 @@ def _locked(path: Path, wait_s: float) -> int:
     start = time.monotonic()
     waiting = False
     while True:
+        check_not_stopping()
         with writing(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         if _try(descriptor, path) and _is_still(descriptor, path):
