@@ -34,8 +34,10 @@ _AS_OPTIONS = {
     r"\boverwrite=True": "--overwrite",
     r"\bnotch=False": "--keep-notch",
     r"\bformat=": "--offsets-format",
-    r"\bgrid_of\(store\)": "a FITS export of it (--refcube)",
+    r"\bCubeGrid\.from_cube\(open_megacube\(.*?\)\[.*?\]\)": "a FITS export of it (--refcube)",
+    r"\bCubeGrid\.enclosing a larger pad=": "a larger --pad",
     r"\bpad=": "--pad",
+    r"\boverwrite_grid=True": "--replace-grid",
 }
 """How the library calls an argument in its messages -> what the command line calls it."""
 

@@ -108,7 +108,7 @@ def check_cube(cube: xr.Dataset, what: str = "the cube") -> None:
         if cube.sizes[key] == 0 or np.any(np.diff(cube[key].values) != 1):
             raise InputError(f"{what}: {key} has to count whole pixels without gaps")
     if cube.sizes["wavelength"] == 0:
-        raise InputError(f"{what} has no channel")
+        raise InputError(f"{what} has no channel: what was selected lies outside its wavelengths")
 
 
 def sky_of(cube: xr.Dataset) -> SkyProjection:

@@ -6,6 +6,7 @@ hand: so what is read is checked row by row, and what is written is aligned.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -176,8 +177,12 @@ def write_exposure_table(
         temporary.write_text(_aligned(buffer.getvalue()), encoding="utf-8")
         os.replace(temporary, name)
     except OSError as err:
-        temporary.unlink(missing_ok=True)
-        raise FileError(f"{name}: the exposure table cannot be written ({err.strerror})") from err
+        with contextlib.suppress(OSError):  # on a disk that cannot be written to, neither can this
+            temporary.unlink(missing_ok=True)
+        raise FileError(
+            f"{name}: the exposure table cannot be written ({err.strerror}); make room or choose "
+            "another folder"
+        ) from err
 
 
 def check_exposure_table(

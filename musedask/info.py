@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -194,8 +195,19 @@ def _fits(path: Path) -> str:
         f"{sky.pixel_area_arcsec2**0.5:.4g} arcsec",
         f"  centre RA {float(ra):.5f} DEC {float(dec):+.5f}; flux in {cube['flux'].attrs['units']}",
         *_carried(cube),
+        *_combined(cube),
     ]
     return "\n".join(lines)
+
+
+def _combined(cube: xr.Dataset) -> list[str]:
+    """What an exported mega-cube is made of."""
+    header = cube.attrs["primary_header"]
+    number = re.search(r"^NFILES  = +(\d+)", header, re.MULTILINE)
+    statistic = re.search(r"^HIERARCH MUSEDASK STATISTIC = '(\w+)", header, re.MULTILINE)
+    if number is None or statistic is None:
+        return []
+    return [f"  {statistic[1]} of {counted(int(number[1]), 'exposure')}, from a mega-cube"]
 
 
 _CARRIED = ("carried_ra_deg", "carried_dec_deg", "carried_flux_scale", "carried_rotation_deg")

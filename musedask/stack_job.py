@@ -33,7 +33,7 @@ from musedask.progress import Progress
 from musedask.spectral import SpectralAxis
 from musedask.stacking import StackOptions, stack_with
 from musedask.stacking.block import DEEPEST_SLAB, GATHER_BYTES, SLAB_BYTES
-from musedask.wording import counted
+from musedask.wording import counted, data_size
 
 logger = logging.getLogger(__name__)
 
@@ -135,14 +135,10 @@ class Estimate:
             f"           {self.grid}\n"
             f"into       {self.output}\n"
             f"tasks      {self.n_to_make} of {counted(self.n_blocks, 'block')} to make{there_too}\n"
-            f"to read    {_size(self.bytes_read)}\n"
-            f"to write   {_size(self.bytes_written)} at most\n"
-            f"memory     {_size(self.memory)}, about, on {counted(self.threads, 'thread')}"
+            f"to read    {data_size(self.bytes_read)}\n"
+            f"to write   {data_size(self.bytes_written)} at most\n"
+            f"memory     {data_size(self.memory)}, about, on {counted(self.threads, 'thread')}"
         )
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def prepare(job: StackJob) -> Stack:

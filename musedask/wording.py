@@ -1,4 +1,4 @@
-"""Numbers with their nouns, for reports and errors."""
+"""Numbers with their nouns and units, for reports and errors."""
 
 from __future__ import annotations
 
@@ -23,3 +23,14 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     '12 entries'
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def data_size(n_bytes: float) -> str:
+    """Give a number of bytes in the unit that suits it.
+
+    Examples
+    --------
+    >>> data_size(3.21e9), data_size(1.2e6), data_size(0)
+    ('3.21 GB', '1.2 MB', '0.0 MB')
+    """
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

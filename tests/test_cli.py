@@ -413,12 +413,14 @@ def test_export_asks_which_statistic_and_never_overwrites_by_itself(pair, tmp_pa
     succeeded("export", store, out, "--group", "median", "--overwrite")
     assert out.read_bytes() != content
     answer = command("export", store, tmp_path / "a.fits", "--group", "mean", "--lambda", "1-2")
-    one_clear_error(answer, "no channel")
+    one_clear_error(answer, "no channel: what was selected lies outside")
 
 
 def test_export_of_what_is_no_megacube_is_refused(pair, tmp_path):
     for path in (tmp_path / "absent.zarr", tmp_path, pair[0]):
         one_clear_error(command("export", path, tmp_path / "out.fits"), re.escape(str(path)))
+    said = r"exp0\.fits: is a file, and a mega-cube is a folder"
+    one_clear_error(command("export", pair[0], tmp_path / "out.fits"), said)
 
 
 def test_an_edited_table_is_never_replaced_without_being_asked_to(pair, tmp_path):
@@ -445,9 +447,12 @@ def test_another_grid_needs_a_word(pair, tmp_path):
     store = tmp_path / "deep.zarr"
     succeeded("stack", *pair, "-o", store)
     before = tree(store)
-    one_clear_error(
-        command("stack", *pair, "-o", store, "--pad", 40), r"deep\.zarr: .*another grid"
+    advice = (
+        "stack onto a FITS export of it (--refcube), give a larger --pad from the start, write to "
+        "another store, or replace this one with --replace-grid"
     )
+    said = rf"deep\.zarr: .*another grid than .*{re.escape(advice)}\n"
+    one_clear_error(command("stack", *pair, "-o", store, "--pad", 40), said)
     assert tree(store) == before
     succeeded("stack", *pair, "-o", store, "--pad", 40, "--replace-grid")
     assert tree(store) != before

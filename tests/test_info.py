@@ -77,6 +77,8 @@ def test_a_megacube(folder):
 
 def test_an_export(folder):
     out = said(folder / "deep.fits")
+    assert "mean of 2 exposures, from a mega-cube" in out
+    assert "mega-cube" not in said(folder / "exp1.fits")
     assert out.startswith("Cube deep.fits: ")
     assert "12 channels of 4750.00 to 4763.75 Angstrom (air, BARYCENT)" in out
 

@@ -676,7 +676,19 @@ def test_nothing_is_overwritten_unasked_or_half_written(tmp_path: Path, monkeypa
         OffsetTable((row(),)).write(tmp_path / "nowhere" / "o.ecsv")
 
 
-@pytest.mark.parametrize("format", ["offset_list", "cosmos", "mypython"])
+def test_a_disk_that_refuses_everything_is_named_with_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(FileError, match=r"o\.ecsv: cannot be written: .*Read-only"):
+        OffsetTable((row(),)).write(tmp_path / "o.ecsv")
+
+
+@pytest.mark.parametrize("format", ["offset_list", "pymusepipe", "cosmos", "mypython"])
 def test_failed_rows_go_to_ecsv_only(tmp_path: Path, format: str) -> None:
     table = OffsetTable((row(), row(SECOND, grade="F")))
     with pytest.raises(InputError, match=rf"{SECOND} .*has grade F"):

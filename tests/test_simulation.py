@@ -673,6 +673,7 @@ def test_two_exposures_of_one_name_are_refused(tmp_path):
 def test_simulated_exposures_are_a_folder_to_work_with(tmp_path):
     truth = simulate_exposures(tmp_path / "set", 1, content="holes")
     assert [path.name for path in truth.paths] == ["exposure_0000.fits"]
+    assert list((tmp_path / "set").glob("*.fits")) == list(truth.paths)
     assert fits.getheader(truth.paths[0], "DATA")["NAXIS3"] == 3681
     assert len(OffsetTable.read(tmp_path / "set" / "truth.ecsv")) == 1
 

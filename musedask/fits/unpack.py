@@ -34,6 +34,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from musedask.errors import FileError, InputError
 from musedask.fits.hdus import BLOCK, FitsFile, Hdu, as_file_error, read_fits
 from musedask.quiet import quiet
+from musedask.wording import data_size
 
 _LOG = logging.getLogger(__name__)
 _GZIP = b"\x1f\x8b"
@@ -119,7 +120,7 @@ def _unpacked(
             size = measure(path)
             _check_space(folder, size, label)
             _LOG.warning(
-                "%s: packed files are unpacked once: %.2f GB into %s", label, size / 1e9, target
+                "%s: packed files are unpacked once: %s into %s", label, data_size(size), target
             )
             _write_copy(path, label, target, unpack, (status.st_atime_ns, status.st_mtime_ns))
     return target
@@ -208,7 +209,7 @@ def _check_space(folder: Path, size: int, label: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < size + _SPARE:
         raise FileError(
-            f"{label}: unpacked it needs {size / 1e9:.2f} GB, {folder} has {free / 1e9:.2f} GB "
+            f"{label}: unpacked it needs {data_size(size)}, {folder} has {data_size(free)} "
             "free; make room or set MUSEDASK_CACHE to a folder on a larger disk"
         )
 

@@ -24,6 +24,7 @@ from musedask.errors import FileError, InputError
 from musedask.fits.product import Extension, Shape, exposures_table, extensions, primary
 from musedask.megacube.direct import StoredArray, stored_array
 from musedask.progress import Progress, Ticker
+from musedask.wording import data_size
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def export_fits(
                 "room or choose another folder, and export again"
             ) from err
         raise
-    log.info("%s: %.2f GB written", final, size / 1e9)
+    log.info("%s: %s written", final, data_size(size))
     return final
 
 
@@ -133,7 +134,7 @@ def _check_room(final: Path, size: int) -> None:
     free = shutil.disk_usage(final.parent).free
     if free < size:
         raise FileError(
-            f"{final}: takes {size / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB left; make "
+            f"{final}: takes {data_size(size)} and the disk has {data_size(free)} left; make "
             "room, or export a cut-out (cube.isel)"
         )
 

@@ -188,7 +188,7 @@ def read_description(folder: Path) -> dict[str, Any] | None:
     path = folder / "zarr.json"
     try:
         attributes = json.loads(path.read_text()).get("attributes", {})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as err:
         raise FileError(f"{path}: not the metadata of a Zarr store ({err})") from err

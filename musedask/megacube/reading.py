@@ -14,7 +14,7 @@ import xarray as xr
 from musedask.errors import FileError, MissingError
 from musedask.megacube.direct import remember
 from musedask.megacube.layout import read_description
-from musedask.wording import counted
+from musedask.wording import counted, data_size
 
 _ORDER = ("flux", "variance", "n_exposures", "exposure_time")
 
@@ -116,7 +116,7 @@ class MegaCubeInfo:
             f"  {counted(self.n_exposures, 'exposure')}, {counted(nz, 'channel')} of "
             f"{low:.2f} to {high:.2f} Angstrom, {ny} x {nx} spaxels\n"
             f"  {', '.join(self.variables)} in {counted(self.n_blocks, 'block')} of "
-            f"{' x '.join(map(str, self.block))}, {self.size_bytes / 1e9:.2f} GB"
+            f"{' x '.join(map(str, self.block))}, {data_size(self.size_bytes)}"
         )
 
 
@@ -160,6 +160,11 @@ def _described(path: Path) -> dict[str, Any]:
     held = read_description(path)
     if held is not None:
         return held
+    if path.is_file():
+        raise FileError(
+            f"{path}: is a file, and a mega-cube is a folder, usually NAME.zarr; open_exposures "
+            "opens FITS cubes"
+        )
     if path.exists():
         raise FileError(f"{path}: not a mega-cube of musedask; write_megacube makes one")
     building = [found.name for found in path.parent.glob(f"{path.name}.*.building")]

@@ -42,7 +42,7 @@ from musedask.megacube.shards import (
 from musedask.megacube.tasks import Receipt, write_block
 from musedask.noise import noise_attrs
 from musedask.progress import Progress, Ticker
-from musedask.wording import counted
+from musedask.wording import counted, data_size
 
 if TYPE_CHECKING:
     import distributed
@@ -73,7 +73,7 @@ class WriteReport:
         return (
             f"{self.path}: {self.n_made} of {counted(self.n_blocks, 'block')} made, "
             f"{self.n_linked} unchanged, {self.n_found} already there; "
-            f"{self.bytes_written / 1e9:.2f} GB in {self.seconds:.0f} s"
+            f"{data_size(self.bytes_written)} in {self.seconds:.0f} s"
         )
 
 
@@ -187,8 +187,8 @@ def _check_present(
         raise InputError(
             f"{final}: the store has another grid than the stack ({difference}); its grid is "
             f"binding: stack onto CubeGrid.from_cube(open_megacube({final.name!r})"
-            f"[{layout.methods[0]!r}]), give CubeGrid.enclosing a larger pad= from the start, or "
-            "write to another store"
+            f"[{layout.methods[0]!r}]), give CubeGrid.enclosing a larger pad= from the start, "
+            "write to another store, or replace this one with overwrite_grid=True"
         )
     return held
 

@@ -17,6 +17,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from musedask.errors import FileError, InputError, MusedaskWarning
@@ -172,4 +173,5 @@ def _write_whole(path: Path, content: bytes) -> None:
     except OSError as err:
         raise FileError(f"{path}: cannot be written: {err}") from err
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written to refuses this as well
+            part.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ A folder of exposures has
 
 - ``truth.ecsv``: an offset table that puts each exposure right,
 - ``truth.json``: what each exposure was asked to be,
-- ``truth.fits``: the voxels that cosmic rays struck and the spaxels without data.
+- ``truth.fit``: the voxels that cosmic rays struck and the spaxels without data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from musedask.simulation.observe import Observation
 
 OFFSETS_FILE = "truth.ecsv"
 SPECS_FILE = "truth.json"
-DAMAGE_FILE = "truth.fits"
+DAMAGE_FILE = "truth.fit"
+"""Not ``.fits``: so ``FOLDER/*.fits`` are the exposures and nothing else."""
 _LOST_DTYPE = np.dtype([("exposure", "<i4"), ("y", "<i4"), ("x", "<i4")])
 _STRUCK_DTYPE = np.dtype([("exposure", "<i4"), *HIT_DTYPE.descr])
 
