@@ -54,7 +54,7 @@ def test_gzip_is_unpacked_once_and_said(tmp_path, cache, caplog):
     with caplog.at_level(logging.INFO):
         cube = open_cube(path)
     assert "night 1.fits.gz" in caplog.text
-    assert "0.00 GB" in caplog.text
+    assert "0.0 MB" in caplog.text
     np.testing.assert_array_equal(cube.flux.values, flux)
     assert str(cube.name.values) == "night 1"
     assert cube.attrs["path"] == str(path)
