@@ -119,6 +119,7 @@ def _own(config: ClusterConfig, stack: ExitStack, *, processes: bool) -> Cluster
         processes=processes,
         host="127.0.0.1" if processes else None,
         dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
         # What esorex takes is not in the worker's own memory: the reduction's gate counts it.
         memory_limit=0,
         silence_logs=logging.ERROR,

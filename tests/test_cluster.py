@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import dask.config
+import psutil
 import pytest
 
 from musedask.cluster import (
@@ -52,6 +53,19 @@ def test_processes_run_one_job_at_a_time_and_listen_to_this_machine_only():
             assert sorted(other.client.nthreads().values()) == [1, 1]
             assert other.memory is None
         assert open_now() is cluster
+
+
+@pytest.mark.parametrize("kind", ["threads", "local"])
+def test_nobody_on_another_machine_can_reach_it(kind):
+    with open_cluster(ClusterConfig(kind=kind, workers=1)):
+        here = psutil.Process()
+        found = [
+            connection.laddr.ip
+            for one in (here, *here.children(recursive=True))
+            for connection in one.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+    assert set(found) == {"127.0.0.1"}
 
 
 def test_nobody_at_an_address_is_an_error_that_names_it(monkeypatch):

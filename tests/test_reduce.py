@@ -1,4 +1,4 @@
-"""A reduction from frames to links, with stand-ins for the recipes: each job once, or why not."""
+"""A reduction from frames to links with stand-ins for the recipes: each job once, or why not."""
 
 from __future__ import annotations
 
