@@ -10,6 +10,7 @@ import pytest
 from astropy.io import fits
 from esorex_jobs import (
     DATES,
+    GRID,
     align,
     combine,
     edit,
@@ -124,6 +125,16 @@ def _no_date(folder):
     return combine(paths)
 
 
+def _no_grid(path):
+    """A header with the cards of a grid and no axes."""
+    header = fits.Header(list(GRID.items()))
+    for key in ("NAXIS1", "NAXIS2", "NAXIS3"):
+        del header[key]
+    header["NAXIS"] = 0
+    fits.PrimaryHDU(header=header).writeto(path)
+    return given("OUTPUT_WCS", path)
+
+
 REAL = {
     "a cube in counts": (_counts, (), "flux", "DATACUBE_FINAL.fits is in 'count'"),
     "an unknown filter": (
@@ -146,6 +157,10 @@ REAL = {
     ),
     "a grid that no exposure touches": (
         lambda f: combine(pixel_tables(f), grid(CRVAL2=-60.3)), (), "empty", "touches no data",
+    ),
+    "a grid that is refused": (
+        lambda f: combine(pixel_tables(f), _no_grid(f / "w.fits")), ("log",), "grid",
+        "No valid headers for OUTPUT_WCS found",
     ),
     "two tables of one exposure": (
         lambda f: combine(pixel_tables(f, (*DATES[:2], DATES[0]))),
@@ -505,8 +520,6 @@ def test_only_the_ifus_of_the_job_are_missed(tmp_path):
 
 
 def test_a_grid_that_was_not_taken_is_told_by_its_cards(tmp_path):
-    from esorex_jobs import GRID
-
     header = fits.Header([(k, v) for k, v in GRID.items() if k not in ("SIMPLE", "BITPIX")])
     (tmp_path / "w.fits").write_bytes(fits.Header(list(GRID.items())).tostring().encode())
     folder = tmp_path / "p"
