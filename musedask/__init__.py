@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from musedask.cluster import open_cluster
     from musedask.errors import FileError, InputError, MissingError, MusedaskError, MusedaskWarning
     from musedask.exposure_making import make_exposure_table
     from musedask.exposures import read_exposure_table, write_exposure_table
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from musedask.masks import ExposureMask
     from musedask.megacube import open_megacube, write_megacube
     from musedask.offsets import Offset, OffsetTable
+    from musedask.reduction.plan import plan_reduction
+    from musedask.reduction.reduce import reduce
+    from musedask.reduction.scan import find_frames
+    from musedask.run import Run, init_run, open_run
     from musedask.stacking import Clipping, MpdafClipping, StackOptions, stack
 
 try:
@@ -21,6 +26,7 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
 _HOMES = {
+    "cluster": ("open_cluster",),
     "errors": ("FileError", "InputError", "MissingError", "MusedaskError", "MusedaskWarning"),
     "exposure_making": ("make_exposure_table",),
     "exposures": ("read_exposure_table", "write_exposure_table"),
@@ -29,6 +35,10 @@ _HOMES = {
     "masks": ("ExposureMask",),
     "megacube": ("open_megacube", "write_megacube"),
     "offsets": ("Offset", "OffsetTable"),
+    "reduction.plan": ("plan_reduction",),
+    "reduction.reduce": ("reduce",),
+    "reduction.scan": ("find_frames",),
+    "run": ("Run", "init_run", "open_run"),
     "stacking": ("Clipping", "MpdafClipping", "StackOptions", "stack"),
 }
 """Module -> public names; imported when asked for, so that a command starts at once."""
@@ -45,13 +55,20 @@ __all__ = [
     "MusedaskWarning",
     "Offset",
     "OffsetTable",
+    "Run",
     "StackOptions",
     "export_fits",
+    "find_frames",
+    "init_run",
     "make_exposure_table",
+    "open_cluster",
     "open_cube",
     "open_exposures",
     "open_megacube",
+    "open_run",
+    "plan_reduction",
     "read_exposure_table",
+    "reduce",
     "stack",
     "write_exposure_table",
     "write_megacube",

@@ -43,7 +43,10 @@ from musedask.offset_formats import OFFSET_FORMATS
 from musedask.stacking.geometry import RESAMPLINGS
 from musedask.stacking.statistics import METHODS
 
-COMMANDS = ("exposures", "stack", "export", "info", "simulate", "demo")
+COMMANDS = (
+    "init", "frames", "plan", "reduce", "status", "exposures", "stack", "export", "info",
+    "simulate", "demo", "import-pymusepipe",
+)  # fmt: skip
 ANSI = "\x1b"
 
 
@@ -103,7 +106,7 @@ def test_the_help_of_stack_tells_a_story_in_sections():
 
 def test_commands_are_listed_in_the_order_of_use():
     out = succeeded("--help").out.partition("Commands:")[2]
-    assert re.findall(r"^  (\w+)", out, re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^  ([\w-]+)", out, re.MULTILINE) == list(COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -171,8 +171,10 @@ def until(condition, seconds=60.0):
     return result
 
 
-@pytest.mark.parametrize("kind", ["threads", "local"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("threads", signal.SIGINT), ("threads", signal.SIGTERM), ("local", signal.SIGINT)],
+)
 def test_a_signal_stops_it_with_130_and_leaves_no_esorex(night, kind, number):
     stub = stub_esorex.install(night.parent / "stub", seconds=1000)
     with (night / "musedask.toml").open("a") as file:
@@ -239,7 +241,7 @@ def victim_of(running, who, stub):
 @pytest.mark.parametrize(
     ("who", "kind", "short"),
     [("client", "threads", 4), ("client", "local", 1), ("esorex", "threads", 3),
-     ("worker", "local", 2)],
+     ("worker", "local", 1)],
 )  # fmt: skip
 def test_killed_at_random_moments_one_more_reduction_ends_with_the_same(
     night, undisturbed, campaign, who, kind, short
