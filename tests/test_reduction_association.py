@@ -127,6 +127,21 @@ def test_a_response_of_any_date_serves_but_its_tellurics_for_a_day_only():
         assert any("no STD_TELLURIC" in note for note in made.notes) != near
 
 
+@pytest.mark.parametrize(("hours", "noted"), [(719, False), (721, True)])
+def test_a_response_of_another_month_is_noted(hours, noted):
+    support = {"BIAS": [6, 720], "FLAT": [5, 720], "ARC": [4, 720]}
+    notes = plan(scene(STD=hours, **support)).notes
+    assert any("its STD_RESPONSE" in note and " d before" in note for note in notes) == noted
+
+
+def test_a_sequence_that_is_not_whole_is_noted():
+    frames = night(1)
+    gone = next(f for f in frames if f.tag == "FLAT")
+    made = plan([f for f in frames if f is not gone])
+    assert any("FLAT" in note and "4 of the 5 of its template" in note for note in made.notes)
+    assert not any("of its template" in note for note in plan(frames).notes)
+
+
 @pytest.mark.parametrize("side", [-1, 1])
 def test_darks_serve_for_five_days_where_they_are_asked_for(side):
     config = replace(ONE, dark=True)

@@ -124,10 +124,19 @@ def test_ifus_are_those_of_the_frames():
 
 
 def test_an_exposure_with_a_dead_ifu_goes_on_without_it():
-    frames = [replace(f, ifus=(1, 2)) if f.tag == "OBJECT" else f for f in night(1, ifus=(1, 2, 3))]
+    frames = night(2, ifus=(1, 2, 3))
+    frames = [replace(f, ifus=(1, 2)) if "01:20" in f.path else f for f in frames]
     plan = plan_reduction(frames, ReductionConfig())
-    (post,) = plan.of_stage("scipost")
-    assert post.ifus == (1, 2)
+    whole, part = plan.of_stage("scipost")
+    assert (whole.ifus, part.ifus) == ((1, 2, 3), (1, 2))
+    told = [note for note in plan.notes if "no data of IFU" in note]
+    assert told == ["MUSE.2021-03-05T01:20:00.000.fits has no data of IFU 3"]
+
+
+def test_a_twilight_without_the_first_ifu_is_not_used():
+    plan = plan_reduction(night(1, ifus=(3, 4)), ReductionConfig())
+    assert not plan.of_stage("twilight")
+    assert any("no IFU 1, without which muse_twilight fails" in note for note in plan.notes)
 
 
 def test_the_twilight_of_some_ifus_has_the_first_one_too():

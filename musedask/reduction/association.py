@@ -142,10 +142,13 @@ def apart(calibration: Frame, user: Frame) -> str:
     days = calibration.mjd - user.mjd
     if not math.isfinite(days):
         return "without a date"
-    if abs(days) < 0.5 / 1440:
-        return "at the same time"
     side = "before" if days < 0 else "after"
-    return f"{abs(days) * 24:.1f} h {side}" if abs(days) < 1.5 else f"{abs(days):.1f} d {side}"
+    minutes = abs(days) * 1440
+    if minutes < 0.5:
+        return "at the same time"
+    if minutes < 10:
+        return f"{minutes:.0f} min {side}"
+    return f"{minutes / 60:.1f} h {side}" if minutes < 2160 else f"{abs(days):.1f} d {side}"
 
 
 def _by_role(sequences: Iterable[Sequence]) -> dict[str, list[Sequence]]:

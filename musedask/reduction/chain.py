@@ -24,7 +24,7 @@ from musedask.reduction.picking import (
 )
 from musedask.reduction.recipes import RECIPES, Recipe, parameters_for
 from musedask.reduction.rules import RULES, USER_OF, Rule
-from musedask.reduction.sequences import ROLES, Sequence, role_of
+from musedask.reduction.sequences import FIRST_IFU, ROLES, Sequence, role_of
 from musedask.reduction.static_tables import PAIR, epoch_of
 
 T = TypeVar("T")
@@ -44,8 +44,6 @@ AFTER_BASIC: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
 """Role -> recipe that follows muse_scibasic, its user among the rules, and what it is not given."""
 SKY_RULE = Rule("SKY_CONTINUUM", 1.0, same_mode=True)
 """A sky that was observed apart: the sky of another night is another sky."""
-FIRST_IFU = 1
-"""muse_twilight looks into the pixel table of this IFU first, and fails without it."""
 _MADE = frozenset(ROLES) | {"ILLUM"}
 
 
@@ -101,8 +99,9 @@ class Chain:
         for lack in taken.done_without:
             if lack.tag not in WITHOUT_A_WORD:
                 names = self.without.setdefault((lack.tag, lack.text), [])
-                if user.label not in names:
-                    names.append(user.label)
+                name = f"{user.tag} {user.label}"
+                if name not in names:
+                    names.append(name)
 
 
 def take(

@@ -22,6 +22,8 @@ WITHOUT_A_WORD = ("BADPIX_TABLE", "VIGNETTING_MASK", "TELLURIC_REGIONS")
 """Optional calibrations that nobody misses."""
 ONLY_CHOSEN = ("SKY_MASK",)
 """Calibrations that are never looked for: they are for whom the user names."""
+OLD_RESPONSE_DAYS = 30.0
+"""A response may be of any date; that of one that is farther away is noted."""
 _ANY_IFUS = ("STD", "SKY")
 """Roles of calibrations that are for all IFUs, whichever they were made from."""
 
@@ -225,22 +227,32 @@ def _misfit(rule: Rule, user: Sequence, candidate: Sequence, ifus: tuple[int, ..
 
 
 def _picked(rule: Rule, user: Frame, source: Sequence, why: str, passed: Lack | None) -> Pick:
-    note = ""
-    if role_of(rule.tag) == "ILLUM":
-        reason = illum_reason(source.first, user)
-        warmer = abs(source.first.temperature_c - user.temperature_c)
-        if warmer > ILLUM_WARM_C:
-            note = f"{user.name}: its ILLUM {source.label} is {warmer:.1f} degC away"
-    else:
-        reason = apart(source.first, user)
+    note, role = _oddity(rule, user, source), role_of(rule.tag)
+    reason = illum_reason(source.first, user) if role == "ILLUM" else apart(source.first, user)
     if not source.is_raw:
         reason += ", made already"
-    if rule.same_mode and source.first.mode not in ("", user.mode):
-        note = f"{user.name}: its {rule.tag} {source.label} is of INS MODE {source.first.mode}"
     parts = [reason, why, passed.text if passed else ""]
     return Pick(
         rule.tag, source, _reason(rule.tag, source.label, ", ".join(filter(None, parts))), note
     )
+
+
+def _oddity(rule: Rule, user: Frame, source: Sequence) -> str:
+    """What a user should know of a calibration that was taken; nothing if it is as it should be."""
+    first, what = source.first, f"{user.name}: its {rule.tag} {source.label}"
+    if rule.same_mode and first.mode not in ("", user.mode):
+        return f"{what} is of INS MODE {first.mode}"
+    warmer = abs(first.temperature_c - user.temperature_c)
+    if rule.tag == "ILLUM" and warmer > ILLUM_WARM_C:
+        return f"{what} is {warmer:.1f} degC away"
+    if rule.tag == "STD_RESPONSE" and abs(first.mjd - user.mjd) > OLD_RESPONSE_DAYS:
+        return f"{what} is {apart(first, user)}"
+    if source.is_raw and 1 < len(source.frames) < first.template_size:
+        n_frames = len(source.frames)
+        return (
+            f"{source.tag} {source.label}: {n_frames} of the {first.template_size} of its template"
+        )
+    return ""
 
 
 def _reason(tag: str, label: str, why: str) -> str:

@@ -140,6 +140,7 @@ class _Planner:
     ) -> None:
         """Plan the cubes of exposures, their alignment, and what is made with that."""
         exposures = [Sequence("OBJECT", (frame,)) for frame in frames]
+        self.note_absent_ifus(exposures)
         jobs = {e: job for e in exposures if (job := self.cube(e)) is not None}
         if not self.reaches("align"):
             return
@@ -173,6 +174,15 @@ class _Planner:
         if not basic.missing:
             basic_jobs(chain, exposure)
         return None
+
+    def note_absent_ifus(self, exposures: Iterable[Sequence]) -> None:
+        """Say which exposures have not all the IFUs that others have."""
+        own = {exposure: set(self.chain.ifus(exposure)) for exposure in exposures}
+        every = set(self.chain.config.ifus).union(*own.values())
+        for exposure, ifus in own.items():
+            if ifus and ifus != every:
+                absent = ", ".join(map(str, sorted(every - ifus)))
+                self.chain.notes[f"{exposure.label} has no data of IFU {absent}"] = None
 
     def plan_skies(self, frames: Iterable[Frame]) -> None:
         """Plan cubes of SKY exposures."""

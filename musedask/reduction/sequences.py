@@ -17,6 +17,8 @@ from musedask.reduction.frames import Frame
 from musedask.reduction.rules import ARC_LAMPS, RAW_OF, SEQUENCES
 
 ALL_IFUS = tuple(range(1, 25))
+FIRST_IFU = 1
+"""muse_twilight looks at this IFU first, and fails without it."""
 SMALLEST = {"BIAS": 3, "DARK": 3, "FLAT": 3, "SKYFLAT": 3, "ARC": 3, "ARC_LSF": 3}
 """Raw tag -> frames without which a sequence is none: what the recipes insist on."""
 LAMPS = {"CU-LAMP3": "Ne", "CU-LAMP4": "Xe", "CU-LAMP5": "HgCd", "CU-LAMP6": "Ne"}
@@ -158,6 +160,8 @@ def _flaw(sequence: Sequence) -> str:
         return f"{n_frames} of the {needed} frames that it takes at least"
     if not sequence.ifus:
         return "its frames have no IFU in common"
+    if sequence.tag == "SKYFLAT" and FIRST_IFU not in sequence.ifus:
+        return f"its frames have no IFU {FIRST_IFU}, without which muse_twilight fails"
     if sequence.tag in ("ARC", "ARC_LSF"):
         lit = {LAMPS.get(lamp, lamp) for frame in sequence.frames for lamp in frame.lamps}
         dark = [lamp for lamp in ARC_LAMPS if lamp not in lit]
