@@ -1,5 +1,6 @@
 # Two commands do everything on a fresh Debian or Ubuntu: `make demo` and `make test`.
-# PYTHON=/path/to/python3 chooses the interpreter; PYTEST_ARGS go to pytest.
+# PYTHON=/path/to/python3 chooses the interpreter; PYTEST_ARGS go to pytest, BENCHMARK_ARGS to
+# the benchmarks.
 
 MAKEFLAGS += --no-print-directory
 # Another environment's modules must not leak into this one.
@@ -9,15 +10,17 @@ export PYTHON
 
 BIN := .venv/bin
 PYTEST_ARGS ?=
+BENCHMARK_ARGS ?=
 
-.PHONY: help demo test check format setup clean
+.PHONY: help demo test benchmark check format setup clean
 
 help:
-	@echo "make demo    observe a real sky again, stack it, and say where to look"
-	@echo "make test    all checks and tests"
-	@echo "make check   ruff and mypy alone"
-	@echo "make format  lay the code out and mend what ruff can mend"
-	@echo "make clean   remove .venv, caches and the demo's folder"
+	@echo "make demo       observe a real sky again, stack it, and say where to look"
+	@echo "make test       all checks and tests"
+	@echo "make benchmark  measure stacking, export, reading and scaling beside others"
+	@echo "make check      ruff and mypy alone"
+	@echo "make format     lay the code out and mend what ruff can mend"
+	@echo "make clean      remove .venv, caches and the demo's folder"
 
 setup:
 	@.ci/venv
@@ -34,6 +37,11 @@ test: check
 	@.ci/tools
 	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --benchmark-disable \
 		--cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+benchmark: setup
+	@.ci/tools
+	@.ci/peers
+	$(BIN)/python -m benchmarks all --size small $(BENCHMARK_ARGS)
 
 format: setup
 	$(BIN)/ruff check --fix

@@ -214,7 +214,6 @@ def field_of(spec: DataSpec) -> Array:
     at = np.arange(spec.side) - (spec.side - 1) / 2
     y, x = np.meshgrid(at, at, indexing="ij")
     if spec.geometry == "diamond":
-        inside: Array = np.abs(x) + np.abs(y) < spec.side / 2 - MARGIN_PIX * np.sqrt(2.0)
-        return inside
+        return np.asarray(np.abs(x) + np.abs(y) < spec.side / 2 - MARGIN_PIX * np.sqrt(2.0))
     half = spec.side / 2 - MARGIN_PIX
-    return (np.abs(x) < half) & (np.abs(y) < half)
+    return np.asarray((np.abs(x) < half) & (np.abs(y) < half))

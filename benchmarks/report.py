@@ -19,7 +19,8 @@ CLUSTER = Cluster(32, 2e9, 20e9)
 """What the model takes if nothing else is said."""
 _DISTURBED = 0.1
 """Processor time of others over wall time from which a measurement is marked."""
-_NO_RATIO = "–"
+_NOT_AT_TINY = ("This size shows that everything works; its times mean nothing.", "")
+_NO_RATIO = "-"
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Path:
@@ -34,7 +35,8 @@ def write_report(records: Sequence[Record], folder: Path) -> Path:
     for size in SIZES:
         own = newest([record for record in records if record.size == size])
         if own:
-            lines += [*_about(own, size), *_targets(own), *_cases(own), *_plots(own, size, folder)]
+            merits = _NOT_AT_TINY if size == "tiny" else _targets(own)
+            lines += [*_about(own, size), *merits, *_cases(own), *_plots(own, size, folder)]
     lines += ["## A large build", "", *_model(records)]
     path = folder / "report.md"
     partial = path.with_suffix(f".{os.getpid()}.partial")
@@ -140,8 +142,10 @@ def _row(rows: Sequence[Record], case: Sequence[Record], first: str) -> str:
     for quantity in ("wall", "cpu"):
         per_voxel = all(record.n_voxels for record in case if record.counts)
         unit = f"{quantity}_per_gvox" if per_voxel else f"{quantity}_s"
-        sides = (Side(rows[0].benchmark, rows[0].job.case, name, unit) for name in (label, first))
-        columns.append(_spread(ratio(*sides, case)))
+        above, below = (
+            Side(rows[0].benchmark, rows[0].job.case, name, unit) for name in (label, first)
+        )
+        columns.append(_spread(ratio(above, below, case)))
     columns.append(f"{max(r.peak_rss for r in counted) / 2**20:.0f}")
     columns.append(", ".join(sorted({r.cache for r in counted})))
     columns.append(_more(counted))

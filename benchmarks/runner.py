@@ -22,6 +22,7 @@ from benchmarks import machine, page_cache
 from benchmarks.exposures import kind_of, make_exposures, used_bytes
 from benchmarks.jobs import Job
 from benchmarks.meter import Memory, Moment, memory, tree
+from benchmarks.peers import PEERS, family
 from benchmarks.records import COUNTED, FAILED, UNAVAILABLE, WRONG, Record, append
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +75,8 @@ def run_cases(
     """
     settings.output.mkdir(parents=True, exist_ok=True)
     path = settings.output / f"{settings.benchmark}_{settings.size}_{settings.run}.jsonl"
+    if any(job.peer in PEERS and family(job.peer) == "musedask" for jobs in cases for job in jobs):
+        compile_beforehand(settings)
     records: list[Record] = []
     for jobs in cases:
         given_up: set[str] = set()
@@ -90,6 +93,19 @@ def run_cases(
                 if not record.counts:
                     given_up.add(job.label)
     return records
+
+
+def compile_beforehand(settings: Settings) -> None:
+    """Fill the cache of compiled code in a process of its own.
+
+    A job that compiles keeps the compiler's memory, hundreds of megabytes that are not its own.
+    """
+    settings.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="compile-", dir=settings.work) as folder:
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.peers.compiling", folder],
+            cwd=_ROOT, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
 
 
 def in_words(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""What each benchmark consists of, at each size: cases, whose jobs are compared with one another."""
+"""What each benchmark consists of, at each size: cases, in which jobs are compared."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from benchmarks.exposures import REACH_PIX
 from benchmarks.jobs import CacheState, DataSpec, Job
 
 Size = Literal["tiny", "small", "full"]
@@ -127,8 +128,8 @@ def stacking(size: Size) -> tuple[Case, ...]:
 def export(size: Size) -> tuple[Case, ...]:
     """A mega-cube into a FITS file."""
     d = DIMENSIONS[size]
-    same = {"channels": d.export_channels, "side": d.side}
-    n_bytes = _STORED_BYTES * d.export_channels * (d.side + 24) ** 2
+    same: dict[str, Any] = {"channels": d.export_channels, "side": d.side}
+    n_bytes = _STORED_BYTES * d.export_channels * (d.side + 2 * REACH_PIX) ** 2
     return (
         (
             _job("export", "musedask", "musedask-export", **same),
@@ -144,7 +145,7 @@ def export(size: Size) -> tuple[Case, ...]:
 def reading(size: Size) -> tuple[Case, ...]:
     """A spectrum and a slice out of a mega-cube."""
     d = DIMENSIONS[size]
-    same = {"channels": d.reading_channels, "side": d.side}
+    same: dict[str, Any] = {"channels": d.reading_channels, "side": d.side}
     return (
         (
             _job("reading", "store", "musedask-reading", **same),
@@ -178,7 +179,7 @@ def scaling(size: Size) -> tuple[Case, ...]:
             for n in d.fields
         ),
         tuple(
-            _job("workers", f"{n} {what}", peer, d.exposures, role=f"{n} {what}", **{what: n})
+            Job("workers", peer, f"{n} {what}", d.exposures, {what: n})
             for what, peer in (("threads", "musedask"), ("processes", "musedask-processes"))
             for n in (1, 2)
         ),

@@ -66,8 +66,8 @@ def _within(text: str, limit: float, case: str, above: str, below: str, quantity
 
 
 def _grown(text: str, limit: float, case: str, quantity: str) -> Target:
-    sides = (Side("scaling", case, role, quantity) for role in (MOST, BASE))
-    return Target(text, "at most", limit, *sides)
+    above, below = (Side("scaling", case, role, quantity) for role in (MOST, BASE))
+    return Target(text, "at most", limit, above, below)
 
 
 TARGETS = (

@@ -14,7 +14,7 @@ from musedask.errors import MissingError
 PEERS = {
     "musedask": "stacking_musedask:stack_to_store",
     "musedask-kernel": "stacking_musedask:kernel_alone",
-    "musedask-compilation": "stacking_musedask:compilation",
+    "musedask-compilation": "compiling:first_stack",
     "musedask-export": "exporting:musedask_export",
     "musedask-reading": "reading:store",
     "musedask-processes": "stacking_musedask:stack_on_processes",
@@ -38,17 +38,18 @@ PEERS = {
 
 
 def load(name: str) -> Prepare:
-    """Import a peer.
+    """Import a peer by its name here, or one from elsewhere by ``module:function``.
 
     Raises
     ------
     MissingError
         If there is no such peer.
     """
-    if name not in PEERS:
+    if name not in PEERS and ":" not in name:
         raise MissingError(f"no peer {name!r}: there are {', '.join(PEERS)}")
-    module, _, function = PEERS[name].partition(":")
-    found: Prepare = getattr(import_module(f"benchmarks.peers.{module}"), function)
+    home = f"{__name__}." if name in PEERS else ""
+    module, _, function = PEERS.get(name, name).partition(":")
+    found: Prepare = getattr(import_module(f"{home}{module}"), function)
     return found
 
 

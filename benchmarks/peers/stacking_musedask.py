@@ -1,10 +1,8 @@
-"""musedask: from exposures to a store, its kernel alone, on processes, and its compilation."""
+"""musedask: from exposures to a store, its kernel alone, and on processes."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +68,7 @@ def stack_on_processes(job: Job, place: Place) -> Prepared:
     def warm_up() -> None:
         folder, wanted = os.fspath(place.scratch), {**options, "geometry": _geometry(job)}
         futures = [
-            client.submit(_warm_up_in, folder, wanted, n, pure=False, workers=[worker])
+            client.submit(stack_tiny, folder, wanted, n, pure=False, workers=[worker])
             for n, worker in enumerate(client.scheduler_info(n_workers=-1)["workers"])
         ]
         client.gather(futures)
@@ -109,36 +107,6 @@ def kernel_alone(job: Job, place: Place) -> Prepared:
         run, compare, _n_voxels(job, options), place.exposures,
         lambda: _warm_up(job, place, options),
     )  # fmt: skip
-
-
-def compilation(job: Job, place: Place) -> Prepared:
-    """The first stack of a process: with an empty cache of compiled code, or a filled one."""
-    filled = bool(job.options["filled"])
-    cache = place.stores / "numba" if filled else place.scratch / "numba"
-    os.environ["NUMBA_CACHE_DIR"] = os.fspath(cache)
-    options = {"methods": ("median",), "resampling": "exact", "threads": 1}
-
-    def run() -> int:
-        _warm_up(job, place, options)
-        return sum(1 for path in cache.rglob("*.nbi"))
-
-    def compare(n_files: int) -> Comparison:
-        return Comparison(n_files, 0.0, "compiled code is in the cache", "the cache's files")
-
-    if filled and not any(cache.rglob("*.nbi")):
-        _in_another_process(cache, place)
-    return Prepared(run, compare, 0)
-
-
-def _in_another_process(cache: Path, place: Place) -> None:
-    """Fill a cache of compiled code."""
-    code = (
-        "from benchmarks.peers.stacking_musedask import _warm_up_in; "
-        f"_warm_up_in({os.fspath(place.scratch / 'filling')!r}, "
-        "{'methods': ('median',), 'resampling': 'exact', 'threads': 1}, 0)"
-    )
-    environment = {**os.environ, "NUMBA_CACHE_DIR": os.fspath(cache)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def _data(job: Job) -> DataSpec:
@@ -184,14 +152,14 @@ def _write(lazy: Stack, store: Path) -> Path:
 
 def _warm_up(job: Job, place: Place, options: Any) -> None:
     """Compile, or load compiled code: a stack of the same kind, small."""
-    _warm_up_in(os.fspath(place.scratch), {**options, "geometry": _geometry(job)}, 0)
+    stack_tiny(os.fspath(place.scratch), {**options, "geometry": _geometry(job)}, 0)
 
 
 def _geometry(job: Job) -> str:
     return job.data.geometry if job.data is not None else "shift"
 
 
-def _warm_up_in(folder: str, options: Any, number: int) -> None:
+def stack_tiny(folder: str, options: Any, number: int) -> None:
     """Stack two tiny exposures in a folder of their own."""
     home = Path(folder, f"warm{number}")
     home.mkdir(parents=True)

@@ -1,0 +1,216 @@
+"""Ratios, targets, the report and the model say what the records say."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from made_records import made
+
+from benchmarks.model import (
+    COSMOS,
+    LARGE,
+    Build,
+    Cluster,
+    Rates,
+    duration,
+    estimate,
+    measured_rates,
+)
+from benchmarks.ratios import Side, Spread, newest, ratio
+from benchmarks.records import FAILED, UNAVAILABLE, WRONG
+from benchmarks.report import write_report
+from benchmarks.suites import BENCHMARKS, SIZES, chosen
+from benchmarks.targets import MET, MISSED, TARGETS, UNKNOWN, Target
+from musedask import MissingError
+
+OURS = Side("stacking", "peers", "musedask", "wall_s")
+PEER = Side("stacking", "peers", "mpdaf-median", "wall_s")
+
+
+class TestRatios:
+    def test_only_what_was_measured_in_one_round_is_compared(self):
+        records = [made("musedask", 1.0), made("mpdaf-median", 10.0),
+                   made("musedask", 2.0, repeat=1), made("mpdaf-median", 40.0, repeat=1),
+                   made("mpdaf-median", 999.0, repeat=2),
+                   made("musedask", 5.0, repeat=2, run="other"),
+                   made("musedask", 4.0, repeat=3),
+                   made("mpdaf-median", 60.0, repeat=3)]  # fmt: skip
+        assert ratio(PEER, OURS, records) == Spread(15.0, 10.0, 20.0, 3)
+
+    def test_what_is_wrong_does_not_count(self):
+        records = [made("musedask", 1.0), made("mpdaf-median", 10.0, state=WRONG)]
+        assert ratio(PEER, OURS, records).n == 0
+        assert math.isnan(ratio(PEER, OURS, records).middle)
+
+    def test_a_role_finds_a_job_as_its_label_does(self):
+        record = made("48 exposures", 2.0, options={"role": "most"})
+        assert replace(OURS, name="most").matches(record)
+        assert replace(OURS, name="48 exposures").matches(record)
+        assert not OURS.matches(record)
+
+    def test_the_newest_run_is_the_one_that_counts(self):
+        old, new = made("musedask", 9.0, run="a"), made("musedask", 1.0, run="b")
+        other = made("musedask", 5.0, run="a", size="full")
+        assert newest([new, old, other]) == [new, other]
+
+
+class TestTargets:
+    def test_at_least_and_at_most(self):
+        up = Target("up", "at least", 10.0, PEER, OURS)
+        down = Target("down", "at most", 10.0, PEER, OURS)
+        for factor, verdicts in ((9.9, (MISSED, MET)), (10.1, (MET, MISSED))):
+            records = [made("musedask", 1.0), made("mpdaf-median", factor)]
+            assert (
+                up.verdict(up.measured(records)),
+                down.verdict(down.measured(records)),
+            ) == verdicts
+        assert up.verdict(up.measured([made("musedask", 1.0)])) == UNKNOWN
+
+    def test_each_target_is_measured_by_a_job_of_the_benchmarks(self):
+        jobs = {
+            (benchmark, job.case, name)
+            for benchmark, cases in BENCHMARKS.items()
+            for case in cases("full")
+            for job in case
+            for name in (job.label, job.options.get("role"))
+        }
+        for target in TARGETS:
+            for side in (target.above, target.below):
+                if side is not None:
+                    assert (side.benchmark, side.case, side.name) in jobs, target.text
+
+
+class TestSuites:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("name", BENCHMARKS)
+    def test_labels_tell_the_jobs_of_a_case_apart(self, name, size):
+        for case in BENCHMARKS[name](size):
+            assert len({job.label for job in case}) == len(case) > 0
+            assert len({job.case for job in case}) == 1
+
+    def test_peers_are_chosen_by_name_and_family_beside_musedask(self):
+        (case,) = chosen(BENCHMARKS["stacking"]("tiny"), ("reference", "mpdaf"))
+        names = [job.peer for job in case]
+        assert names == [
+            "musedask",
+            "mpdaf-median",
+            "mpdaf-combine",
+            "mpdaf-pycombine",
+            "reference",
+        ]
+        (case,) = chosen(BENCHMARKS["export"]("tiny"), ("mpdaf",))
+        assert [job.peer for job in case] == ["musedask-export", "mpdaf-write"]
+        everything = BENCHMARKS["stacking"]("tiny")
+        assert chosen(everything, ()) == everything
+
+
+class TestReport:
+    records = (
+        made("musedask", 1.0), made("mpdaf-median", 12.0), made("musedask", 1.0, repeat=1),
+        made("mpdaf-median", 14.0, repeat=1), made("xarray-dask", 4.0, others_cpu_s=3.0),
+        made("swarp", 1.0, state=UNAVAILABLE, reason="SWarp | is not\ninstalled"),
+        made("cosmos-interp", 1.0, state=FAILED, reason="ended with status 1"),
+        made("6 exposures", 1.0, case="exposures", benchmark="scaling"),
+        made("12 exposures", 1.2, case="exposures", benchmark="scaling", options={"role": "base"}),
+        made("48 exposures", 1.3, case="exposures", benchmark="scaling", options={"role": "most"}),
+    )  # fmt: skip
+
+    def test_the_page_has_ratios_with_their_spread_and_what_is_missing(self, tmp_path):
+        path = write_report(self.records, tmp_path)
+        lines = path.read_text().splitlines()
+        assert "| mpdaf CubeList.median, wall | at least 10 x | 13 x (12 to 14) | met |" in lines
+        dask = [line for line in lines if line.startswith("| xarray + Dask")]
+        assert dask == [
+            "| xarray + Dask graph of the same, wall | at least 8 x | 4 x | **not met** |"
+        ]
+        (mpdaf,) = [line for line in lines if line.startswith("| mpdaf-median |")]
+        assert mpdaf.split(" | ")[5] == "13 (12 to 14)"
+        assert any(line.startswith("| xarray-dask * |") for line in lines)
+        assert any(
+            line.startswith("| swarp | unavailable: SWarp / is not installed |") for line in lines
+        )
+        assert any(
+            line.startswith("| cosmos-interp | failed: ended with status 1 |") for line in lines
+        )
+        assert "Some CPU, 2 cores" in path.read_text()
+
+    def test_each_table_has_rows_as_wide_as_its_head(self, tmp_path):
+        lines = write_report(self.records, tmp_path).read_text().splitlines()
+        width = 0
+        for line in lines:
+            width = (width or line.count("|")) if line.startswith("|") else 0
+            assert line.count("|") == width
+
+    def test_plots_are_pictures_and_are_shown(self, tmp_path):
+        text = write_report(self.records, tmp_path).read_text()
+        for name in ("peers_small.png", "scaling_small.png"):
+            assert f"({name})" in text
+            assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+    def test_times_of_the_tiny_size_are_held_to_no_target(self, tmp_path):
+        tiny = [replace(record, size="tiny") for record in self.records]
+        text = write_report(tiny, tmp_path).read_text()
+        assert "not met" not in text
+        assert "mean nothing" in text
+
+    def test_nothing_half_written_is_left(self, tmp_path):
+        write_report(self.records, tmp_path)
+        assert not list(tmp_path.glob("*.partial"))
+
+
+class TestModel:
+    rates = Rates(cpu_per_voxel_s=5e-9, task_s=1e-3, read_share=1.0, start_s=5.0, size="full")
+    ample = Cluster(32, 1e15, 1e15)
+
+    def test_a_cosmos_build_has_the_size_that_it_has(self):
+        assert COSMOS.n_voxels == 295 * 3681 * 320 * 320
+        assert COSMOS.bytes_in == 8 * COSMOS.n_voxels
+        assert COSMOS.bytes_out == 3 * 14 * 17 * 3681 * 320 * 320
+
+    def test_processors_bound_where_files_cost_nothing(self):
+        found = duration(LARGE, self.rates, self.ample, 1)
+        assert found.bound == "processors"
+        assert math.isclose(found.compute_s, LARGE.n_voxels * 5e-9 / 32, rel_tol=0.01)
+        assert duration(LARGE, self.rates, self.ample, 10).compute_s < 0.12 * found.compute_s
+
+    def test_the_file_system_bounds_where_it_is_slow_and_then_nodes_do_not_help(self):
+        slow = Cluster(32, 2e9, 4e9)
+        ten, hundred = (duration(COSMOS, self.rates, slow, n) for n in (10, 100))
+        assert ten.bound == hundred.bound == "file system"
+        wanted = (COSMOS.bytes_in + COSMOS.bytes_out) / 4e9
+        assert math.isclose(ten.files_s, wanted)
+        assert math.isclose(hundred.files_s, wanted)
+        assert math.isclose(duration(COSMOS, self.rates, slow, 1).files_s, 2 * wanted)
+
+    def test_no_more_cores_than_tasks_are_of_use(self):
+        one = Build("one block", 12, 1, 32)
+        assert one.n_tasks == 1
+        found = [duration(one, self.rates, self.ample, n).compute_s for n in (1, 100)]
+        assert found[0] == found[1] == one.n_voxels * 5e-9
+
+    def test_the_last_wave_of_tasks_is_waited_for(self):
+        build = Build("33 tasks", 12, 33, 16)
+        assert build.n_tasks == 33
+        found = duration(build, self.rates, self.ample, 1)
+        assert math.isclose(found.compute_s, build.n_voxels * 5e-9 / 33 * 2)
+
+    def test_rates_come_from_the_records_of_the_largest_size(self):
+        def records(size, wall):
+            graph = {"plan_s": 0.3, "optimise_s": 0.1, "blocks": 58.0}
+            read = {"asked_read": 12_000_000}
+            most = {"role": "most"}
+            return [
+                made("musedask", wall, size=size, start_s=4.0, cpu_s=wall),
+                made("100", 1.0, size=size, benchmark="scaling", case="graph", options=most,
+                     metrics=graph),
+                made("9 fields", 1.0, size=size, benchmark="scaling", case="area", options=most,
+                     traffic=read),
+            ]  # fmt: skip
+
+        found = measured_rates([*records("small", 0.02), *records("full", 0.005)])
+        assert found == Rates(5e-9, 0.4 / 58, 1.5, 4.0, "full")
+        assert "| 100 |" in estimate(found, self.ample)
+        with pytest.raises(MissingError, match="stacking"):
+            measured_rates([made("musedask", 1.0)])

@@ -1,0 +1,111 @@
+"""Jobs run in processes of their own, in turn, and only what is right counts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.jobs import DataSpec, Job
+from benchmarks.records import COUNTED, FAILED, UNAVAILABLE, WRONG, read_records
+from benchmarks.runner import Settings, measure, run_cases
+
+ROOT = Path(__file__).parent.parent
+
+
+def stand_in(name: str, data: DataSpec | None = None, **options) -> Job:
+    return Job("case", f"stand_in_peers:{name}", name, data, options)
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch) -> Settings:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    (tmp_path / "work").mkdir()
+    return Settings("stacking", "tiny", tmp_path / "work", tmp_path / "out", repeats=2)
+
+
+def test_time_memory_and_bytes_are_those_of_the_timed_part(settings):
+    record = measure(stand_in("busy", DataSpec(2, 4, 24)), 0, settings)
+    assert record.state == COUNTED, record.reason
+    assert 0.3 <= record.cpu_s < 3
+    assert record.wall_s >= 0.3
+    assert record.compile_s >= 0.2
+    assert 200 << 20 < record.peak_rss < 500 << 20
+    assert record.traffic["asked_written"] >= 5_000_000
+    assert record.metrics == {"answer": 42.0}
+    assert (record.cache, record.cached_share) == ("warm", 1.0)
+    assert record.n_voxels == 1000
+    assert record.commit
+    assert record.versions["numpy"]
+    assert not list(settings.work.glob("job-*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "reason"),
+    [
+        ("wrong", WRONG, "100 times what is allowed"),
+        ("missing", UNAVAILABLE, "this program is not installed"),
+        ("failing", FAILED, "a peer's own error"),
+        ("killed", FAILED, "status -9"),
+        ("nowhere", FAILED, "nowhere"),
+    ],
+)
+def test_what_does_not_count_says_why(name, state, reason, settings):
+    record = measure(stand_in(name), 0, settings)
+    assert record.state == state
+    assert reason in record.reason
+    assert not record.counts
+
+
+def test_a_job_that_takes_too_long_is_ended(settings):
+    record = measure(stand_in("sleeping"), 0, replace(settings, timeout_s=4.0))
+    assert record.state == FAILED
+    assert "longer than 4 s" in record.reason
+    assert psutil.Process().children() == []
+
+
+def test_jobs_take_turns_and_what_does_not_count_is_not_run_again(settings):
+    jobs = (stand_in("busy"), stand_in("missing"), Job("case", "stand_in_peers:busy", "again"))
+    said: list[str] = []
+    records = run_cases([jobs], settings, said.append)
+    order = [(record.repeat, record.job.label) for record in records]
+    assert order == [(0, "busy"), (0, "missing"), (0, "again"), (1, "again"), (1, "busy")]
+    assert [r.to_json() for r in read_records(settings.output)] == [r.to_json() for r in records]
+    assert len(said) == 5
+    assert "this program is not installed" in said[1]
+
+
+def test_the_command_measures_checks_and_reports(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "stacking", "--size", "tiny", "--peers",
+         "reference,mpdaf", "--work", tmp_path / "work", "-o", tmp_path / "out"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    records = read_records(tmp_path / "out")
+    states = {record.job.label: record.state for record in records}
+    assert states.keys() == {"musedask", "mpdaf-median", "mpdaf-combine", "mpdaf-pycombine", "reference"}  # fmt: skip # noqa: E501
+    # fitsio, which one of mpdaf's needs, is not needed by the tests.
+    assert states.pop("mpdaf-pycombine") in (COUNTED, UNAVAILABLE)
+    assert set(states.values()) == {COUNTED}
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "| mpdaf-median" in page
+    assert (tmp_path / "out" / "peers_tiny.png").exists()
+    for line in next((tmp_path / "out").glob("*.jsonl")).read_text().splitlines():
+        assert json.loads(line)["comparison"] or json.loads(line)["state"] == UNAVAILABLE
+
+
+def test_a_peer_that_is_not_known_is_told_before_anything_runs(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "stacking", "--size", "tiny", "--peers", "mpdav",
+         "--work", tmp_path / "work"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert "mpdav" in run.stderr
+    assert "mpdaf-median" in run.stderr
