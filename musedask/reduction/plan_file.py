@@ -75,7 +75,9 @@ def _plain(job: Job) -> dict[str, Any]:
 
 
 def _job(row: dict[str, Any]) -> Job:
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
+    }
     given["inputs"] = tuple(_INPUTS[name](**values) for name, values in row["inputs"])
     given["parameters"] = tuple((name, value) for name, value in row["parameters"])
     return Job(**given)

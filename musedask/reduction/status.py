@@ -157,7 +157,7 @@ def status_of(run: Run) -> Status:
         durations.add(plan.by_key[key], record.wall_s)
     holder = holder_of(run)
     running = tuple(one for one in notes.running() if _is_alive(one, holder))
-    known = {key: Outcome(key=key, state="before") for key in records}
+    known = {key: Outcome(key=key, state="done") for key in records}
     at_work = {one.key for one in running}
     for key, (outcome, _) in notes.failures().items():
         if key in plan.by_key and key not in at_work:
