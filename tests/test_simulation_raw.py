@@ -580,7 +580,12 @@ def test_static_tables_say_what_they_are_and_hold_what_the_recipes_read(tmp_path
     for ifu in (1, 2):
         rows = geometry[geometry["SubField"] == ifu]
         assert sorted(rows["SliceCCD"]) == sorted(rows["SliceSky"]) == list(range(1, 49))
+    names = [hdu.get("EXTNAME") for hdu in read_fits(truth.static_path("FILTER_LIST")).hdus[1:]]
+    assert names[:3] == ["white", "Johnson_V", "Cousins_R"]
     lines = fits.getdata(truth.static_path("LINE_CATALOG"))
+    # More than the electrons that an arc of 5 s gives: 60 a second for a relative flux of 1.
+    neon = lines["flux"][np.argmin(np.abs(lines["lambda"] - 6402.248))]
+    assert neon > 2 * 350 * 60 * 5
     assert (np.diff(lines["lambda"]) > 0).all()
     assert lines.size == 79
     assert fits.getheader(truth.static_path("LINE_CATALOG"))["VERSION"] == 3

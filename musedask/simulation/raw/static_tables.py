@@ -94,10 +94,11 @@ def _primary(tag: str, spec: RawSpec) -> Any:
 
 def _table(name: str, *columns: tuple[str, str, str, Any]) -> Any:
     """A table of (name, format, unit, values)."""
-    return fits.BinTableHDU.from_columns(
-        [fits.Column(n, form, unit or None, array=array) for n, form, unit, array in columns],
-        name=name,
+    hdu = fits.BinTableHDU.from_columns(
+        [fits.Column(n, form, unit or None, array=array) for n, form, unit, array in columns]
     )
+    hdu.header["EXTNAME"] = name  # as it is: astropy's own argument would make it upper case
+    return hdu
 
 
 def _line_catalog() -> Hdus:
