@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 GIB = 1 << 30
-WORKER_BYTES = 8 * GIB
-"""Memory that a job of one IFU or exposure may need: what counts workers, where nobody does."""
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {"ki": 1 << 10, "mi": 1 << 20, "gi": GIB, "ti": 1 << 40}
 CONNECT_S = 15.0
@@ -78,7 +76,7 @@ def open_cluster(config: ClusterConfig | None = None) -> Iterator[Cluster]:
     Parameters
     ----------
     config
-        Which; threads of this process by default, as many as cores and memory allow.
+        Which; threads of this process by default, as many as there are cores.
 
     Raises
     ------
@@ -111,7 +109,7 @@ def _own(config: ClusterConfig, stack: ExitStack, *, processes: bool) -> Cluster
     from distributed import Client, LocalCluster
 
     memory = memory_of(config)
-    workers = config.workers or max(1, min(cores(), memory // WORKER_BYTES))
+    workers = config.workers or cores()
     stack.enter_context(dask.config.set(_SETTINGS))
     cluster = LocalCluster(
         n_workers=workers if processes else 1,

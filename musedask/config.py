@@ -120,7 +120,7 @@ class ClusterConfig:
     """``threads`` in this process, ``local`` processes, ``slurm``, or the ``address`` of a
     scheduler."""
     workers: int = 0
-    """How many jobs run at once; 0 for as many as cores and memory allow."""
+    """How many jobs run at once, as far as memory allows; 0 for as many as there are cores."""
     memory: str = ""
     """Memory that may be used in all (``"16 GiB"``); what the machine has if empty."""
     address: str = ""

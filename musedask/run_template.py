@@ -60,7 +60,7 @@ static = ["static"]
 
 [cluster]
 # kind = "threads"        # "threads" in this process, "local" processes, "slurm", "address"
-# workers = 0             # jobs at a time; 0 for as many as cores and memory allow
+# workers = 0             # jobs at a time, as far as memory allows; 0 for the number of cores
 # memory = ""             # "16 GiB"; what the machine has if empty
 # address = ""            # of a Dask scheduler: "tcp://host:8786"
 # site = ""               # section of Dask's jobqueue configuration, for "slurm"

@@ -10,7 +10,6 @@ import pytest
 
 from musedask.cluster import (
     GIB,
-    WORKER_BYTES,
     bytes_of,
     cores,
     machine_memory,
@@ -35,11 +34,11 @@ def test_threads_are_in_this_process_and_as_many_as_asked_for():
     assert open_now() is None
 
 
-def test_without_a_number_cores_and_memory_decide():
+def test_without_numbers_it_is_what_the_machine_has():
     with open_cluster(ClusterConfig(memory="1 GiB")) as cluster:
-        assert (cluster.workers, cluster.memory) == (1, GIB)
-    with open_cluster(ClusterConfig(memory=f"{1000 * WORKER_BYTES} B")) as cluster:
-        assert cluster.workers == cores()
+        assert (cluster.workers, cluster.memory) == (cores(), GIB)
+    with open_cluster() as cluster:
+        assert (cluster.workers, cluster.memory) == (cores(), machine_memory())
 
 
 def test_processes_run_one_job_at_a_time_and_listen_to_this_machine_only():

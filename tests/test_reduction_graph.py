@@ -10,8 +10,9 @@ from fake_jobs import FakeEsorex, diamond, fake_job, keys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musedask.cluster import open_cluster
+from musedask.cluster import GIB, Cluster, open_cluster
 from musedask.config import ClusterConfig
+from musedask.reduction import carrying
 from musedask.reduction.attempt import LOST_AT_MOST, Work, do
 from musedask.reduction.graph import Task, build, execute, settled
 from musedask.reduction.jobs import Plan
@@ -237,3 +238,16 @@ def test_exactly_those_that_need_a_failed_job_are_blocked(edges, data):
         if reached & set(job.needs):
             reached.add(job.key)
     assert set(found) == reached
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "workers", "threads"),
+    [(1, 16, 1), (1, 4, 4), (24, 16, 12), (64, 16, 16), (2, 16, 1), (4, 16, 2)],
+)
+def test_a_job_has_the_cores_that_its_memory_leaves_to_nobody_else(
+    monkeypatch, memory_gib, workers, threads
+):
+    monkeypatch.setattr(carrying, "cores", lambda: 16)
+    cluster = Cluster("threads", None, workers, 32 * GIB)
+    assert carrying._threads(cluster, memory_gib * GIB) == threads
+    assert carrying._threads(replace(cluster, memory=None), memory_gib * GIB) == 1

@@ -44,8 +44,8 @@ class Carrier:
     """Who holds the run; None in a dry run, which starts nothing."""
     stack: ExitStack
     """Closes the cluster that is opened when the first job has to run."""
-    run_one: RunJob
-    """What runs a job."""
+    run_one: RunJob | None = None
+    """What runs a job, if not :func:`musedask.reduction.job_run.run_job`."""
     retry: bool = False
     """Whether failures of earlier reductions are forgotten."""
     show: Show | None = None
@@ -139,19 +139,23 @@ class Carrier:
     def _tasks(self, todo: Sequence[Job], cluster: Cluster) -> Iterator[Task]:
         assert self.holder is not None
         config, failures = self.run.config.reduction, self.disk.failures()
-        urgency, gate, threads = priorities(todo, self.durations), None, 1
+        urgency, gate = priorities(todo, self.durations), None
         if cluster.memory is not None:
             gate = MemoryGate.of_run(self.run.folder, cluster.memory)
-            threads = max(1, cores() // cluster.workers)
+        run_one = self.run_one
+        if run_one is None:
+            from musedask.reduction.job_run import run_job  # with astropy: only where jobs run
+
+            run_one = run_job
         for job in todo:
             tried = failures[job.key][0].attempts if job.key in failures else 0
             if self.retry:
                 self.disk.forget(job.key)
+            memory = int(recipe_of(job.recipe).gib(job) * GIB)
             work = Work(
                 job=job, folders=self.folders, notes=self.disk, session=self.holder.session,
-                attempts=config.attempts, run=self.run_one, gate=gate, cores=threads,
-                memory=int(recipe_of(job.recipe).gib(job) * GIB),
-                tolerate=(*config.allow_missing, *config.tolerate),
+                attempts=config.attempts, run=run_one, gate=gate, cores=_threads(cluster, memory),
+                memory=memory, tolerate=(*config.allow_missing, *config.tolerate),
             )  # fmt: skip
             yield Task(work=work, priority=urgency[job.key], attempt=tried + 1)
 
@@ -159,6 +163,18 @@ class Carrier:
         """How far all jobs are."""
         running = () if self.holder is None else self.disk.running()
         return snapshot(list(self.jobs.values()), self.outcomes, running, self.durations, workers)
+
+
+def _threads(cluster: Cluster, memory: int) -> int:
+    """Cores for a job: its part of the machine, by the number of jobs or by its memory.
+
+    Jobs of the whole field are few at a time where memory is short, and would
+    leave cores idle; the products do not depend on the number of threads.
+    """
+    if cluster.memory is None:
+        return 1
+    by_memory = int(cores() * min(1.0, memory / cluster.memory))
+    return max(1, cores() // cluster.workers, by_memory)
 
 
 @dataclass(frozen=True)

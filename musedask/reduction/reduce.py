@@ -14,7 +14,6 @@ from musedask.reduction.attempt import RunJob
 from musedask.reduction.carrying import Carrier
 from musedask.reduction.following import Durations, Show
 from musedask.reduction.frames import Frame
-from musedask.reduction.job_run import run_job
 from musedask.reduction.jobs import Job, Plan
 from musedask.reduction.links import CUBE, link_cubes
 from musedask.reduction.material import Material, Placed, read_material
@@ -32,7 +31,7 @@ def reduce(
     retry: bool = False,
     show: Show | None = None,
     progress: Progress | None = None,
-    run_one: RunJob = run_job,
+    run_one: RunJob | None = None,
 ) -> ReductionReport:
     """Reduce the raw frames of a run, as far as that is not done already.
 
@@ -55,7 +54,7 @@ def reduce(
     progress
         Whom to tell how many headers have been read.
     run_one
-        What runs a job; for tests.
+        What runs a job instead of :func:`musedask.reduction.job_run.run_job`; for tests.
 
     Raises
     ------
@@ -103,7 +102,7 @@ def plan_run(
         If the run cannot be planned.
     """
     with ExitStack() as stack:
-        carrier = Carrier(run, None, stack, run_job)
+        carrier = Carrier(run, None, stack)
         material = read_material(run, progress=progress, call_esorex=False)
         _carry_out_all(carrier, material, first, last)
         return carrier.plan, carrier.durations
