@@ -104,9 +104,9 @@ def raw_image(
     frame, optics, seeing_arcsec, seed
         As for :func:`electron_image`; the noise is its own for each frame, IFU and seed.
     fields
-        Target -> its sources; a SKY frame sees none.
+        Target -> its sources; a SKY frame is too far away from them to see any.
     """
-    sources = fields.get(frame.target, ()) if frame.tag in ("OBJECT", "STD") else ()
+    sources = fields.get(frame.target, ())
     electrons = electron_image(frame, optics, sources, seeing_arcsec, seed)
     if frame.tag == "BIAS":
         electrons[...] = 0.0
