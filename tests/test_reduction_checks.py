@@ -508,15 +508,19 @@ def test_of_two_frames_with_one_name_both_are_used(tmp_path):
     assert said(twice, tmp_path) == []
 
 
-def test_only_the_ifus_of_the_job_are_missed(tmp_path):
-    log = (
-        "11:00:00 [WARNING] muse_x: [tid=000] Channel for IFU 02 is missing\n"
-        "11:00:00 [WARNING] muse_x: [tid=000] Channel for IFU 03 is missing\n"
-    )
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("Channel for IFU {:02d} is missing", "data"),
+     ("Calibrations could not be loaded for IFU {:2d}: TRACE_TABLE", "calibrations"),
+     ("No LSF_PROFILE (or master) found for IFU {}", "line profiles"),
+     ('Could not load LSF (cube format) for IFU {:2d} from "/l.fits"!', "line profiles")],
+)  # fmt: skip
+def test_only_the_ifus_of_the_job_are_missed(tmp_path, text, what):
+    said_by_all = [f"11:00:00 [WARNING] muse_x: [tid=000] {text.format(ifu)}" for ifu in (2, 3)]
     job = Job(recipe="muse_scipost", stage="scipost", ifus=(1, 3),
               inputs=(FileInput("PIXTABLE_OBJECT", "/t.fits", ""),))  # fmt: skip
-    known = evidence(tmp_path / "p", log, [("s.fits", "SKY_MASK", {})], job)
-    assert said(known, tmp_path) == [("ifus", "the data of IFU 3 were not found")]
+    known = evidence(tmp_path / "p", "\n".join(said_by_all), [("s.fits", "SKY_MASK", {})], job)
+    assert said(known, tmp_path) == [("ifus", f"the {what} of IFU 3 were not found")]
 
 
 def test_a_grid_that_was_not_taken_is_told_by_its_cards(tmp_path):

@@ -72,6 +72,14 @@ def test_the_reason_is_what_a_function_said_else_what_cpl_remembered(log):
     assert parse_log("nothing of the kind").reason == ""
 
 
+def test_an_error_without_details_is_the_echo_of_one_before_unless_it_is_the_first():
+    line = "11:00:00 [ ERROR ] muse_x: [tid=000]   [{}/3] '{}' (15) at f{}:f.c:1"
+    whats = ("Illegal output", "Illegal input", "Data not found: LST")
+    text = "\n".join(line.format(n, what, n) for n, what in enumerate(whats, start=1))
+    assert [error.is_echo for error in parse_log(text).dumped] == [False, True, False]
+    assert parse_log(text).reason == "Illegal output; Data not found: LST"
+
+
 def test_a_pattern_is_found_once_in_each_message(log):
     assert [m[1] for m in log.find(r"IFU (\d+) is missing")] == ["02"]
     assert len(log.find("Derotator")) == 2

@@ -64,6 +64,13 @@ SPOKEN: tuple[tuple[str, str, str, str], ...] = (
      "the sky may still be there; look at the cube"),
 )  # fmt: skip
 """Name of a check, what the log says, the tag that excuses it, and what that means."""
+ABSENT = (
+    (r"Channel for IFU +(\d+) is missing", "", "the data of"),
+    (r"Calibrations could not be loaded for IFU +(\d+)", "", "the calibrations of"),
+    (r"No LSF_PROFILE .*IFU +(\d+)", "LSF_PROFILE", "the line profiles of"),
+    (r"Could not load LSF .* for IFU +(\d+)", "LSF_PROFILE", "the line profiles of"),
+)
+"""What the log says of an IFU, the tag that excuses it, and what was not found."""
 
 
 def declared(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
@@ -141,13 +148,10 @@ def errors(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
 def ifus(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
     """IFUs that the job holds and the recipe has not found."""
     job = evidence.job
-    for match in evidence.log.find(r"Channel for IFU (\d+) is missing"):
-        if int(match[1]) in job.ifus:
-            yield Complaint("ifus", f"the data of IFU {int(match[1])} were not found")
-    for match in evidence.log.find(r"No LSF_PROFILE .*IFU\s*(\d+)|LSF .* for IFU\s*(\d+) from"):
-        number = int(match[1] or match[2])
-        if number in job.ifus:
-            yield Complaint("ifus", f"there is no LSF_PROFILE of IFU {number}", "LSF_PROFILE")
+    for pattern, excuse, missing in ABSENT:
+        for match in evidence.log.find(pattern):
+            if int(match[1]) in job.ifus:
+                yield Complaint("ifus", f"{missing} IFU {int(match[1])} were not found", excuse)
 
 
 def in_flux(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
@@ -307,8 +311,10 @@ def _matches(primary: Hdu, images: Sequence[SofLine]) -> Iterator[Complaint]:
 
 
 def gains(evidence: Evidence, folder: Path) -> Iterator[Complaint]:
-    """Products of a detector carry its gains: those of packed raw frames are seen only here."""
-    for made in evidence.of("MASTER_BIAS", "MASTER_DARK", "MASTER_FLAT"):
+    """What is made of raw frames carries their gains: those of packed ones are seen only here."""
+    if not evidence.inputs(*RAW_TAGS):
+        return
+    for made in evidence.made:
         missing = missing_gains(made.primary)
         if made.primary.get("ESO DET CHIP ID") is not None and missing:
             yield Complaint(

@@ -30,6 +30,7 @@ HARMLESS = tuple(
         r"No sources found for FWHM measurement",
         # Whether an absent IFU is missed is for the checks: the job knows which it holds.
         r"Channel for IFU \d+ is missing",
+        r"Calibrations could not be loaded for IFU +\d+",
         r"No LSF_PROFILE .*IFU \d+",
     )
 )
