@@ -17,9 +17,9 @@ from reduction_frames import (
     template,
 )
 
-from musedask.config import ReductionConfig
+from musedask.config import Choice, ReductionConfig
 from musedask.errors import InputError, MissingError
-from musedask.reduction.jobs import FileInput, Plan
+from musedask.reduction.jobs import FileInput, Plan, ProductInput
 from musedask.reduction.plan import plan_reduction
 
 ONE = ReductionConfig(ifus=(1,))
@@ -461,3 +461,96 @@ def test_the_kits_own_response_and_line_spread_serve_their_mode():
 def test_everything_that_was_set_up_is_of_the_night_that_it_says():
     assert {f.night for f in calibrations()} | {f.night for f in exposures(1)} == {EVENING}
     assert {f.kind for f in tables()} == {"static"}
+
+
+def test_too_few_twilights_are_none():
+    frames = without(night(1), "SKYFLAT")
+    flats = template("SKYFLAT", "2021-03-04T23:00:00", 3)
+    assert taken(plan([*frames, *flats]), "SKYFLAT")
+    assert not taken(plan([*frames, *flats[:2]]), "SKYFLAT")
+
+
+def test_a_sequence_has_the_ifus_that_all_its_frames_have():
+    frames = night(1, ifus=(1, 2))
+    first = next(f for f in frames if f.tag == "BIAS")
+    frames = [replace(f, ifus=(1,)) if f is first else f for f in frames]
+    with pytest.raises(MissingError, match="it has no IFU 2"):
+        plan(frames, ReductionConfig())
+
+
+def test_a_standard_need_not_have_the_ifus_of_the_exposure():
+    frames = [replace(f, ifus=(1,)) if f.tag == "STD" else f for f in night(1, ifus=(1, 2))]
+    made = plan(frames, ReductionConfig())
+    (standard,) = made.of_stage("standard")
+    assert standard.ifus == (1,)
+    assert made.of_stage("scipost")[0].ifus == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("evening", "expected"), [("2016-06-01", "2015-06-02"), ("2021-03-04", "2019-01-01")]
+)
+def test_of_several_dated_tables_the_nearest_is_taken(evening, expected):
+    names = [f"badpix_table_{day}.fits" for day in ("2019-01-01", "2015-06-02")]
+    made = plan([*night(1, evening), *(table("BADPIX_TABLE", name) for name in names)])
+    found = {i.path for job in made for i in job.inputs if i.tag == "BADPIX_TABLE"}
+    assert found == {f"/static/badpix_table_{expected}.fits"}
+
+
+def test_tables_under_other_names_are_of_their_own_date():
+    frames = without(night(1), "GEOMETRY_TABLE", "ASTROMETRY_WCS")
+    early = {"night": "2014-12-05", "mjd": 56996.5}
+    tables = [table(tag, f"M.MUSE.{tag}.fits", **early)
+              for tag in ("GEOMETRY_TABLE", "ASTROMETRY_WCS")]  # fmt: skip
+    with pytest.raises(MissingError, match="no GEOMETRY_TABLE for the field WFM for nights after"):
+        plan([*frames, *tables])
+    # The kit's current table stays the current one, whenever it was measured.
+    kit = [replace(t, path=t.path.replace("M.MUSE.", "").lower().replace(".fits", "_wfm.fits"))
+           for t in tables]  # fmt: skip
+    assert plan([*frames, *kit])
+
+
+def test_a_chosen_geometry_brings_the_astrometry_of_its_date():
+    frames = [*without(night(1), "GEOMETRY_TABLE", "ASTROMETRY_WCS"), *pairs()]
+    choice = Choice(
+        frames="OBJECT", tag="GEOMETRY_TABLE", file="geometry_table_wfm_2015-09-10.fits"
+    )
+    (job,) = plan(frames, replace(ONE, choose=(choice,))).of_stage("scipost")
+    (path,) = (i.path for i in job.inputs if i.tag == "ASTROMETRY_WCS")
+    assert path.endswith("_2015-09-10.fits")
+    other = Choice(frames="OBJECT", tag="ASTROMETRY_WCS", file="astrometry_wcs_wfm.fits")
+    with pytest.raises(MissingError, match="of another date than the GEOMETRY_TABLE: choose both"):
+        plan(frames, replace(ONE, choose=(choice, other)))
+
+
+def test_nights_with_other_geometries_make_their_own_twilight_of_the_same_frames():
+    frames = [*night(1, "2014-11-30"), *exposures(1, "2014-12-03", first_hours=4)]
+    frames += [f for f in calibrations("2014-12-03") if f.tag in ("BIAS", "FLAT", "ARC", "STD")]
+    frames = [*without(frames, "GEOMETRY_TABLE", "ASTROMETRY_WCS"), *pairs()]
+    made = plan(frames)
+    raws = [{i.path for i in job.inputs if i.tag == "SKYFLAT"} for job in made.of_stage("twilight")]
+    assert len(raws) == 2
+    assert raws[0] == raws[1]
+
+
+def test_a_master_flat_without_its_trace_does_not_stand_in():
+    flat = product("MASTER_FLAT", "2021-03-04T18:00:00", ifus=None)
+    trace = product("TRACE_TABLE", "2021-03-04T18:00:00", ifus=None)
+    frames = without(night(1), "FLAT")
+    assert plan([*frames, flat, trace])
+    with pytest.raises(MissingError, match="it has no TRACE_TABLE"):
+        plan([*frames, flat])
+
+
+def test_a_master_of_all_ifus_stands_once_in_a_sof():
+    masters = [product("MASTER_BIAS", "2021-03-04T18:00:00", ifus=None)]
+    made = plan([*without(night(1), "BIAS"), *masters], ReductionConfig(ifus=(1, 2)))
+    (twilight,) = made.of_stage("twilight")
+    assert sum(i.tag == "MASTER_BIAS" for i in twilight.inputs) == 1
+
+
+def test_a_response_may_come_without_its_tellurics():
+    (job,) = plan(night(1)).of_stage("scipost")
+    optional = {i.tag: i.optional for i in job.inputs if isinstance(i, ProductInput)}
+    assert optional == {
+        "PIXTABLE_OBJECT": False, "STD_RESPONSE": False, "STD_TELLURIC": True, "LSF_PROFILE": False,
+    }  # fmt: skip

@@ -164,8 +164,6 @@ def _pick(
         # Its cube is for the geometry of whoever takes it.
         found = next((pick.source for pick in picks if pick.tag == "GEOMETRY_TABLE"), None)
         geometry = found if isinstance(found, Frame) else None
-        if geometry is None:
-            return Lack(rule.tag, f"no {rule.tag} without a GEOMETRY_TABLE", rule.optional)
     return pick_sequence(
         chain.shelf, rule, user, ifus, lambda found: missing_for(chain, role, found, geometry)
     )
