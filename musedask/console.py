@@ -24,6 +24,8 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 LOG = "musedask"
 SILENCE_SECONDS = 60.0
 """A log file gets a line of progress after this time at the latest, if there is any progress."""
+MOMENT_SECONDS = 2.0
+"""And not more often than this."""
 
 _AS_OPTIONS = {
     r"\ballow_missing\b(?:=True)?": "--allow-missing-offsets",
@@ -217,9 +219,13 @@ class _Lines:
         self._when = time.monotonic()
 
     def __call__(self, done: int, total: int, seconds_left: float) -> None:
-        """Write a line, if a tenth or a minute has passed."""
+        """Write a line at the start, at the end, and after a tenth and a moment, or a minute."""
         tenth, now = 10 * done // max(total, 1), time.monotonic()
-        if total and (tenth > self._tenth or now - self._when >= SILENCE_SECONDS):
+        since = now - self._when
+        if total and (
+            (tenth > self._tenth and (since >= MOMENT_SECONDS or done in (0, total)))
+            or since >= SILENCE_SECONDS
+        ):
             self._tenth, self._when = tenth, now
             left = f", {spoken(seconds_left)}" if 0 < done < total else ""
             sys.stderr.write(f"{self._title}: {done} of {total} {self._unit}{left}\n")

@@ -99,15 +99,24 @@ def simulated_raw(folder: Path, count: int, no_sky: bool, nights: int, **given: 
 @click.command()
 @click.argument("folder", type=A_FOLDER, default=Path("demo"))
 @click.option("--threads", type=click.IntRange(1), help="Threads in this process; all cores else.")
+@click.option("--only-stack", is_flag=True, help="Without raw frames: needs no pipeline.")
 @verbose
-def demo(folder: Path, threads: int | None) -> None:
-    """See it work on real data, without your own.
+def demo(folder: Path, threads: int | None, only_stack: bool) -> None:
+    """See it work, without data of your own.
 
-    Observes a real sky again several times, stacks the exposures, compares with
-    the truth and leaves pictures, FITS files and numbers in FOLDER.
+    Simulates raw frames, reduces them with ESO's pipeline and stacks the
+    cubes; then observes a real sky again several times and stacks that. Both
+    are compared with the truth; pictures, FITS files and numbers are left in
+    FOLDER.
     """
     from musedask import demo as demonstration  # simulation and plots only if asked for
+    from musedask.cli.showing import reduction_shown
 
+    if not only_stack:
+        night = demonstration.run_night(
+            folder / "night", bar=console.progress_bar, shown=reduction_shown, say=console.say
+        )
+        click.echo(f"{night}\n")
     with (
         computing(threads, None),
         console.compilation_said(),
