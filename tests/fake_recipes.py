@@ -28,7 +28,7 @@ class FakeRecipes:
     pointings: Mapping[str, tuple[float, float]]
     """DATE-OBS -> RA and DEC of the header, degrees."""
     offsets: Mapping[str, tuple[float, float]]
-    """DATE-OBS -> what muse_exp_align finds, arcseconds."""
+    """DATE-OBS -> what muse_exp_align finds, arcseconds; it leaves the others out."""
 
     def __call__(self, job: Job, folders: Any, *, attempt: int, **_: Any) -> JobRecord:
         with open(Path(self.folder, "calls"), "a", encoding="utf-8") as file:
@@ -63,10 +63,11 @@ class FakeRecipes:
         if tag == "DATACUBE_FINAL":
             self._cube(path, job)
         elif tag == "OFFSET_LIST":
+            found = {date: self.offsets[date] for date in job.frames if date in self.offsets}
             rows = (
-                Offset(date_obs=date, ra_offset_arcsec=self.offsets[date][0],
-                       dec_offset_arcsec=self.offsets[date][1], dec_deg=self.pointings[date][1])
-                for date in job.frames
+                Offset(date_obs=date, ra_offset_arcsec=east, dec_offset_arcsec=north,
+                       dec_deg=self.pointings[date][1])
+                for date, (east, north) in found.items()
             )  # fmt: skip
             OffsetTable(tuple(rows)).write(path, format="offset_list")
         else:

@@ -176,11 +176,14 @@ def test_a_failed_job_keeps_only_those_waiting_that_need_it(night):
     assert night.recipes.calls() == calls
     assert not again.ok
     assert [job.key for job, _ in again.failed] == [job.key]
+    # Then it has all its attempts again.
+    assert night.reduce(retry=True).failed[0][1].attempts == 2
+    assert len(night.recipes.calls()) == len(calls) + 2
     night.recipes.break_jobs()
     assert not night.reduce().ok
     report = night.reduce(retry=True)
     assert report.ok
-    assert night.counts() == CHAIN | {"scibasic": 6 + 2, "final": 2}
+    assert night.counts() == CHAIN | {"scibasic": 6 + 4, "final": 2}
     assert night.reduce().ok
 
 
@@ -288,6 +291,21 @@ def test_each_target_has_its_own_grid_and_fails_alone(tmp_path):
     assert cards["NORTH"] != cards["SOUTH"]
     assert night.reduce().n_run == 0
     assert night.reduce(dry_run=True).n_waiting == 0
+
+
+def test_an_offset_that_is_missing_keeps_only_its_own_field_from_final_cubes(tmp_path):
+    night = observe(tmp_path / "night", n_exposures=4, targets=("NORTH", "SOUTH"), ifus=(1,))
+    night = night.configured(final="cubes")
+    south = max(night.recipes.pointings)
+    del night.recipes.offsets[south]
+    report = night.reduce()
+    assert not report.ok
+    assert report.failed == ()
+    assert [job.title.rpartition(" ")[2] for job in report.jobs if job.stage == "final"] == [
+        "NORTH", "NORTH",
+    ]  # fmt: skip
+    assert "failed: SOUTH WFM: its final cubes cannot be planned" in str(report)
+    assert len(report.cubes) == 4
 
 
 def test_combined_cubes_have_links_of_their_own(night):

@@ -50,8 +50,8 @@ def test_the_time_left_is_that_of_the_longest_chain_or_of_all_work_by_all_worker
     assert time_left(jobs, taking, 0) == 20.0
     at_work = {keys(jobs)["left"]: 4.0}
     assert time_left(jobs[1:], taking, 100, at_work) == 10.0
-    # What takes longer than it should is about to end.
-    assert time_left(jobs[1:], taking, 100, {keys(jobs)["left"]: 400.0}) == 6.0
+    # What takes longer than it should is taken to need a tenth more.
+    assert time_left(jobs[1:], taking, 100, {keys(jobs)["left"]: 400.0}) == 44.0
     assert time_left((), taking, 2) == 0.0
 
 

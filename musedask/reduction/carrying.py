@@ -60,6 +60,8 @@ class Carrier:
     """What jobs take."""
     notes: dict[str, None] = field(default_factory=dict)
     """What a user should know, each once, in order."""
+    problems: list[str] = field(default_factory=list)
+    """What could not be planned, and why."""
     plan: Plan = field(default_factory=lambda: Plan(()))
     """The plan that was carried out last."""
 

@@ -15,6 +15,7 @@ from musedask.reduction.outcome import Outcome
 from musedask.reduction.schedule import ranks, seconds_by_recipe
 
 SHOW_EVERY_S = 0.5
+_OVERDUE = 0.1
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def time_left(
     since = since or {}
 
     def rest(job: Job) -> float:
-        return max(seconds_of(job) - since.get(job.key, 0.0), 0.0)
+        # What takes longer than it should is not yet at its end.
+        spent = since.get(job.key, 0.0)
+        return max(seconds_of(job) - spent, _OVERDUE * spent)
 
     longest = ranks(jobs, rest)
     return max([sum(map(rest, jobs)) / max(workers, 1), *longest.values()], default=0.0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musedask.cluster import cores
+from musedask.errors import MusedaskError
 from musedask.progress import Progress
 from musedask.reduction.attempt import RunJob
 from musedask.reduction.carrying import Carrier
@@ -77,6 +78,7 @@ def reduce(
             outcomes=carrier.outcomes,
             counts=now.counts,
             notes=tuple(carrier.notes),
+            problems=tuple(carrier.problems),
             cubes=cubes,
             seconds=time.monotonic() - started,
             seconds_left=now.seconds_left,
@@ -177,9 +179,13 @@ def _carry_out_final(
         why = _obstacle(carrier, one)
         if why:
             without[f"{one.name}: no cubes on the final grid, since {why}"] = None
-        else:
-            dates = [frame.date_obs for frame in one.frames]
+            continue
+        dates = [frame.date_obs for frame in one.frames]
+        try:
             plans.append(material.final_plan(_placed(carrier, material, one), dates, first, last))
+        except MusedaskError as err:
+            # Other fields go on, and the cubes that are there get their links.
+            carrier.problems.append(f"{one.name}: its final cubes cannot be planned: {err}")
     if plans:
         # Where there are several fields, the notes of each plan would call the others left out.
         alone = len(fields) == 1

@@ -27,6 +27,8 @@ class ReductionReport:
     """Jobs by recipe."""
     notes: tuple[str, ...] = ()
     """What a user should know: notes of the plan."""
+    problems: tuple[str, ...] = ()
+    """What could not be planned after a part of the jobs was done, and why."""
     cubes: tuple[Path, ...] = ()
     """Links to the exposure cubes."""
     seconds: float = 0.0
@@ -38,8 +40,9 @@ class ReductionReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no job failed or was blocked."""
-        return not any(one.state in ("failed", "blocked") for one in self.outcomes.values())
+        """Whether no job failed or was blocked, and all could be planned."""
+        bad = any(one.state in ("failed", "blocked") for one in self.outcomes.values())
+        return not bad and not self.problems
 
     @property
     def failed(self) -> tuple[tuple[Job, Outcome], ...]:
@@ -64,6 +67,7 @@ class ReductionReport:
     def __str__(self) -> str:
         parts = [self._headline(), count_table(self.counts) if self.n_waiting or self.n_run else ""]
         parts += [f"note: {note}" for note in self.notes]
+        parts += [f"failed: {problem}" for problem in self.problems]
         parts += [_warned(self.warnings), *(_failed(job, one) for job, one in self.failed)]
         if self.cubes:
             parts.append(f"{len(self.cubes)} exposure cubes in {self.cubes[0].parent}")
