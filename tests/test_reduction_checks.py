@@ -512,7 +512,7 @@ def test_of_two_frames_with_one_name_both_are_used(tmp_path):
     ("text", "what"),
     [("Channel for IFU {:02d} is missing", "data"),
      ("Calibrations could not be loaded for IFU {:2d}: TRACE_TABLE", "calibrations"),
-     ("No LSF_PROFILE (or master) found for IFU {}", "line profiles"),
+     ("No LSF_PROFILE (cube format) specified for IFU {:2d}!", "line profiles"),
      ('Could not load LSF (cube format) for IFU {:2d} from "/l.fits"!', "line profiles")],
 )  # fmt: skip
 def test_only_the_ifus_of_the_job_are_missed(tmp_path, text, what):

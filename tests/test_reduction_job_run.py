@@ -21,7 +21,7 @@ from astropy.io import fits
 from esorex_jobs import DATES, align, combine, given, grid, images, offsets, pixel_tables
 
 from musedask.errors import FileError, InputError, MissingError
-from musedask.reduction import esorex, job_folder, job_run
+from musedask.reduction import esorex, job_folder, job_lock, job_run
 from musedask.reduction.esorex import StoppedError, stop_all
 from musedask.reduction.job_failure import JobError
 from musedask.reduction.job_folder import RunFolders
@@ -329,6 +329,21 @@ def test_a_scratch_folder_on_another_disk_is_copied_and_then_renamed(
     assert names(folders.scratch) == []
 
 
+def test_a_folder_that_may_not_be_renamed_is_an_error(stub, folders, job, monkeypatch):
+    stub()
+    original = os.rename
+
+    def rename(source, target):
+        if Path(source).is_relative_to(folders.scratch):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        original(source, target)
+
+    monkeypatch.setattr(job_folder.os, "rename", rename)
+    with pytest.raises(FileError, match=rf"{job.key}: cannot be written: Permission denied"):
+        run_job(job, folders)
+    assert names(folders.final(job).parent) == []
+
+
 def test_the_end_of_the_run_leaves_nothing(stub, folders, job):
     here = stub(seconds=1000)
     caught = []
@@ -529,9 +544,28 @@ def test_the_lock_says_who_holds_it_and_is_gone_afterwards(tmp_path):
 
 def test_a_lock_that_a_dead_process_left_does_not_block(tmp_path):
     path = tmp_path / "b.lock"
-    path.write_text('{"host": "elsewhere", "pid": 1, "since": "1970"}' + " " * 100)
+    path.write_text('{"host": "elsewhere", "pid": 1, "since": "1970"}' + "x" * 200)
     with held(path, 0):
         assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_whose_file_is_removed_while_it_is_taken_is_taken_anew(tmp_path, monkeypatch):
+    path = tmp_path / "b.lock"
+    original, removed = job_lock.fcntl.flock, []
+
+    def late(descriptor, how):
+        # The holder before ends between the opening of its file and the lock on it.
+        if not removed:
+            path.unlink()
+            removed.append(path)
+        original(descriptor, how)
+
+    monkeypatch.setattr(job_lock.fcntl, "flock", late)
+    with held(path, 0) as descriptor:
+        assert os.path.samestat(os.fstat(descriptor), path.stat())
+        with pytest.raises(FileError), held(path, 0):
+            pass
+    assert removed
 
 
 def test_without_locks_of_the_file_system_the_user_is_warned(tmp_path, monkeypatch, caplog):

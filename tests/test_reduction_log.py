@@ -19,6 +19,8 @@ Severity level : [ INFO  ]
 11:37:03 [WARNING] muse_astro_posangle: [tid=001]   Derotator mode is not given! Angle may be wrong!
 11:37:04 [WARNING] muse_astro_posangle: [tid=000]   Derotator mode is not given! Angle may be wrong!
 11:37:04 [WARNING] muse_pixtable_load: [tid=000] Channel for IFU 02 is missing
+11:37:04 [WARNING] muse_lsf_cube_load: [tid=000] No LSF_PROFILE (cube format) specified for IFU  2!
+11:37:04 [WARNING] muse_basicproc: [tid=000] Calibrations could not be loaded for IFU 12: TRACE_TABLE
 11:37:04 [WARNING] muse_processing_prepare_property: [tid=000] Property ESO QC SCIPOST FWHM MAD ([arcsec] Median.) not used
 11:37:05 [ ERROR ] muse_image_load: [tid=000] Image "/raw/b1.fits[CHAN01]" (extension 1) could not be read although chip is alive: Bad file format
 which goes on here
@@ -37,7 +39,7 @@ def log():
 
 
 def test_each_message_is_a_line_with_its_parts(log):
-    assert len(log.lines) == 15
+    assert len(log.lines) == 17
     first = log.lines[0]
     assert (first.time, first.level, first.source) == ("11:37:03", "INFO", "")
     assert first.text == "This is EsoRex, version 3.13.6"

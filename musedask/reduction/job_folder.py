@@ -82,6 +82,8 @@ def sweep(job: Job, folders: RunFolders) -> None:
 def publish(staged: Path, final: Path) -> None:
     """Put a folder with products, whole, where everybody looks for it.
 
+    What stands there already is not a finished job: it is set aside, for :func:`sweep`.
+
     Raises
     ------
     FileError
@@ -89,11 +91,8 @@ def publish(staged: Path, final: Path) -> None:
     """
     with writing(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        stale = None
         if final.exists():
-            # Products of which some were removed or changed: not a finished job.
-            stale = _beside(final)
-            os.rename(final, stale)
+            os.rename(final, _beside(final))
         try:
             os.rename(staged, final)
         except OSError as err:
@@ -101,8 +100,6 @@ def publish(staged: Path, final: Path) -> None:
                 raise
             _copied_over(staged, final)
         _synchronise(final.parent)
-    if stale is not None:
-        remove(stale)
 
 
 def _copied_over(staged: Path, final: Path) -> None:

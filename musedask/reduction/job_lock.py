@@ -75,8 +75,11 @@ def _locked(path: Path, wait_s: float) -> int:
         check_not_stopping()
         with writing(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if _try(descriptor, path) and _is_still(descriptor, path):
-            return descriptor
+        if _try(descriptor, path):
+            if _is_still(descriptor, path):
+                return descriptor
+            os.close(descriptor)
+            continue
         who = _holder(descriptor)
         os.close(descriptor)
         elapsed = time.monotonic() - start

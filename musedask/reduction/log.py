@@ -29,9 +29,9 @@ HARMLESS = tuple(
         r"Property ESO QC .* not used",
         r"No sources found for FWHM measurement",
         # Whether an absent IFU is missed is for the checks: the job knows which it holds.
-        r"Channel for IFU \d+ is missing",
+        r"Channel for IFU +\d+ is missing",
         r"Calibrations could not be loaded for IFU +\d+",
-        r"No LSF_PROFILE .*IFU \d+",
+        r"No LSF_PROFILE .*IFU +\d+",
     )
 )
 """Warnings of each normal run: they stay in the file and are not shown."""
