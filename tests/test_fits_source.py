@@ -11,7 +11,7 @@ from fits_files import SHAPE, arrays, write_cube
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musedask.errors import FileError, InputError
+from musedask.errors import FileError, InputError, MusedaskWarning
 from musedask.fits import FitsCube, FitsSource, check_variance, open_cube
 
 ALL = (slice(None), slice(None), slice(None))
@@ -223,6 +223,7 @@ class TestVariance:
         with pytest.raises(FileError, match="78 %"):  # 14 of 18
             check_variance(source_of(path))
 
-    def test_a_cube_without_any_flux_passes(self, tmp_path):
+    def test_a_cube_without_any_flux_passes_and_is_named(self, tmp_path):
         path = write_cube(tmp_path / "a.fits", data=np.full(SHAPE, np.nan, np.float32))
-        assert check_variance(source_of(path)) == 0.0
+        with pytest.warns(MusedaskWarning, match=r"a\.fits: no flux in any of the channels"):
+            assert check_variance(source_of(path)) == 0.0

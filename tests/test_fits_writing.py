@@ -352,7 +352,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, error, joint):
 def test_no_room_on_the_disk_is_found_before_writing(tmp_path, monkeypatch):
     usage = exporting.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(exporting.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(FileError, match=r"m\.fits: takes .* GB and the disk has 0\.0 MB left"):
+    with pytest.raises(FileError, match=r"m\.fits: takes .* MB and the disk has 0\.0 MB left"):
         export_fits(small_cube(), tmp_path / "m.fits")
     assert list(tmp_path.iterdir()) == []
 

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import xarray as xr
 from astropy.table import Row, Table
 
 from musedask.cube import make_cube
-from musedask.errors import FileError, InputError
+from musedask.errors import FileError, InputError, MusedaskWarning
 from musedask.fits.hdus import FitsFile, Hdu
 from musedask.fits.header import (
     CubeHdus,
@@ -196,7 +197,7 @@ def check_variance(cube: FitsCube, n_channels: int = 8) -> float:
     -------
     bad_fraction
         Share of the voxels with finite flux and good quality whose variance
-        is not finite or not positive; 0 if there is no such voxel.
+        is not finite or not positive; 0, with a warning, if there is no flux.
 
     Raises
     ------
@@ -214,6 +215,13 @@ def check_variance(cube: FitsCube, n_channels: int = 8) -> float:
             variance = cube.variance.read(part).astype(np.float32)
         n_all += int(used.sum())
         n_bad += int((used & ~good_variance(variance)).sum())
+    if not n_all:
+        warnings.warn(
+            f"{cube.label or cube.flux.path}: no flux in any of the channels that were looked at; "
+            "it adds nothing to a stack: leave it out, or make it again",
+            MusedaskWarning,
+            stacklevel=2,
+        )
     fraction = n_bad / n_all if n_all else 0.0
     if fraction > 0.5:
         raise FileError(

@@ -26,6 +26,7 @@ from musedask.stacking.kernels import HALO
 from musedask.stacking.members import Member
 from musedask.stacking.options import StackOptions
 from musedask.stacking.statistics import split_method
+from musedask.wording import counted
 
 TILE_PIX = 384
 """Side of a tile at most: one field of MUSE is one tile."""
@@ -75,7 +76,7 @@ def members_of(
     if missed:
         more = f" and {len(missed) - 5} more" if len(missed) > 5 else ""
         warnings.warn(
-            f"exposures that do not touch the grid are left out, {len(missed)} of {len(cubes)}: "
+            f"{len(missed)} of {counted(len(cubes), 'exposure')} not on the grid and left out: "
             f"{', '.join(missed[:5])}{more}",
             MusedaskWarning,
             stacklevel=3,
