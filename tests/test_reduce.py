@@ -130,9 +130,20 @@ def test_final_cubes_lie_on_one_lattice_with_the_measured_offsets(night):
     shapes = [CubeGrid.from_file(path).shape[1:] for path in report.cubes]
     assert shapes == [(int(g["NAXIS2"]), int(g["NAXIS1"])) for g in grids]
     (table,) = night.run.tables.glob("*.ecsv")
-    kept = {row.date_obs: row.ra_offset_arcsec for row in OffsetTable.read(table)}
+    rows = OffsetTable.read(table)
+    assert {row.name for row in rows} == {f"MUSE.{date}" for date in night.recipes.pointings}
+    kept = {row.date_obs: row.ra_offset_arcsec for row in rows}
     assert kept == pytest.approx({date: ra for date, (ra, _) in night.recipes.offsets.items()})
     assert night.reduce().n_run == 0
+
+
+def test_an_exposure_without_its_final_cube_is_not_shown_with_another(night):
+    first, second = sorted(night.recipes.pointings)
+    night.recipes.break_jobs(f"final OBJECT {second}")
+    assert len(night.reduce().cubes) == 2
+    report = night.configured(final="cubes").reduce()
+    assert [path.name for path in report.cubes] == [f"SIMFIELD_{first}.fits"]
+    assert night.run.exposures() == report.cubes
 
 
 def test_a_dry_run_goes_through_all_and_starts_and_changes_nothing(night, tmp_path):

@@ -12,8 +12,7 @@ import xarray as xr
 from musedask.errors import FileError, InputError
 from musedask.fits import open_exposures
 from musedask.grid import CubeGrid
-from musedask.offsets import OffsetTable, date_key
-from musedask.placement import exposure_key
+from musedask.offsets import ExposureKey, OffsetTable, date_key
 from musedask.reduction.frames import Frame
 from musedask.reduction.material import ENCLOSING, Placed
 from musedask.run import Run
@@ -27,6 +26,7 @@ NOMINAL_PIX = 320
 def place_exposures(
     run: Run,
     cubes: Sequence[Path],
+    exposures: Sequence[ExposureKey],
     measured: Path | None = None,
     given: OffsetTable | None = None,
 ) -> Placed:
@@ -38,6 +38,8 @@ def place_exposures(
         The run, whose configuration says where the grid comes from.
     cubes
         Cubes of the exposures before any offset.
+    exposures
+        The exposures as readers of offsets need them.
     measured
         OFFSET_LIST of muse_exp_align; None for one exposure, which has nothing to be
         aligned with.
@@ -52,7 +54,7 @@ def place_exposures(
     opened = open_exposures([str(path) for path in cubes])
     offsets = given
     if measured is not None:
-        offsets = OffsetTable.read(measured, [exposure_key(cube) for cube in opened])
+        offsets = OffsetTable.read(measured, exposures)
     footprints = {
         date_key(str(cube["date_obs"].values)): CubeGrid.from_cube(cube) for cube in opened
     }

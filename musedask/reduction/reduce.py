@@ -17,7 +17,7 @@ from musedask.reduction.following import Durations, Show
 from musedask.reduction.frames import Frame
 from musedask.reduction.jobs import Job, Plan
 from musedask.reduction.links import CUBE, link_cubes
-from musedask.reduction.material import Material, Placed, read_material
+from musedask.reduction.material import Material, Placed, key_of, read_material
 from musedask.reduction.report import ReductionReport
 from musedask.reduction.rules import field_of
 from musedask.run import Run, held, name_for_people
@@ -226,7 +226,8 @@ def _placed(carrier: Carrier, material: Material, one: _Field) -> Placed:
     measured = None
     if one.align is not None:
         measured = carrier.records[one.align.key].products_of("OFFSET_LIST")[0]
-    placed = place_exposures(material.run, cubes, measured, material.offsets)
+    exposures = [key_of(frame) for frame in one.frames]
+    placed = place_exposures(material.run, cubes, exposures, measured, material.offsets)
     if carrier.holder is not None and measured is not None and placed.offsets is not None:
         name = name_for_people("offsets", one.name)
         keep_offsets(placed.offsets, material.run.tables / f"{name}.ecsv")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,11 +112,27 @@ def count_table(counts: Mapping[str, Count]) -> str:
 
 
 def _warned(warnings: tuple[tuple[Job, tuple[str, ...]], ...]) -> str:
-    lines = [f"warning: {job.title}: {text}" for job, texts in warnings for text in texts]
+    lines = [f"warning: {job.title}: {text}" for job, texts in warnings for text in alike(texts)]
     if len(lines) > WARNINGS_SHOWN:
         rest = len(lines) - WARNINGS_SHOWN
         lines[WARNINGS_SHOWN:] = [f"warning: and {rest} more; each job's log has its own"]
     return "\n".join(lines)
+
+
+def alike(texts: Iterable[str]) -> Iterator[str]:
+    """Put lines together that differ in numbers only, such as those of 24 IFUs.
+
+    Examples
+    --------
+    >>> list(alike(["IFU 1 is dark", "it is late", "IFU 22 is dark"]))
+    ['IFU 1 is dark (and 1 more like it)', 'it is late']
+    """
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        groups.setdefault(re.sub(r"\d+", "#", " ".join(text.split())), []).append(text)
+    for group in groups.values():
+        more = f" (and {len(group) - 1} more like it)" if len(group) > 1 else ""
+        yield f"{group[0]}{more}"
 
 
 def _failed(job: Job, outcome: Outcome) -> str:
