@@ -168,6 +168,16 @@ def test_times_agree_and_no_two_frames_share_one(headers):
         )
 
 
+def test_each_target_culminates_overhead_in_the_middle_of_its_exposure(headers):
+    """Else the recipes would correct a refraction that the data do not have."""
+    for frame in headers.frames:
+        header = fits.getheader(headers.path(frame))
+        if frame.tag in ("OBJECT", "SKY", "STD", "SKYFLAT"):
+            hour_angle = header["LST"] + header["EXPTIME"] / 2 - header["RA"] * 240
+            assert hour_angle == pytest.approx(0.0, abs=0.01)
+            assert abs(header["DEC"] - header["ESO TEL GEOLAT"]) < 0.5
+
+
 def test_lamps_are_on_in_lamp_frames_alone(headers):
     expected = {"HgCd": {5}, "Ne": {3}, "Xe": {4}}
     for frame in headers.frames:
@@ -507,6 +517,7 @@ def test_packed_frames_hold_the_same_as_plain_ones(plain, tmp_path, compress):
                 assert hdus[1].header[key] == value, key
     assert path.stat().st_size < 0.6 * unpacked.path(unpacked.frames[0]).stat().st_size
     if compress == "gz":
+        assert path.read_bytes()[4:8] == bytes(4), "no time in the packed file"
         with gzip.open(path) as file:
             assert file.read() == unpacked.path(unpacked.frames[0]).read_bytes()
 
