@@ -300,6 +300,7 @@ def test_each_target_has_its_own_grid_and_fails_alone(tmp_path):
     }
     assert set(cards) == {"NORTH", "SOUTH"}
     assert cards["NORTH"] != cards["SOUTH"]
+    assert report.notes == plan_run(night.run, last="align")[0].notes
     assert night.reduce().n_run == 0
     assert night.reduce(dry_run=True).n_waiting == 0
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 MEASURED, IN_HEADERS = "exp_align", "headers"
 """Values of ``[reduction] offsets``; any other is a table."""
+PLANNED_LATER = (
+    "the cubes on the final grid are planned when the cubes that come before them are done"
+)
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,7 @@ def final_jobs(
         extra = () if row is None else (offset_list([(row, exposure.first)]),)
         scipost_job(chain, exposure, "final", (*extra, output_wcs(part)))
     if alignment.grid is None or alignment.footprints is None:
-        chain.notes[
-            "the cubes on the final grid are planned when the cubes that come before them are done"
-        ] = None
+        chain.notes[PLANNED_LATER] = None
     return lacks
 
 

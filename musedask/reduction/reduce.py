@@ -13,6 +13,7 @@ from musedask.errors import MusedaskError
 from musedask.progress import Progress
 from musedask.reduction.attempt import RunJob
 from musedask.reduction.carrying import Carrier
+from musedask.reduction.final_jobs import PLANNED_LATER
 from musedask.reduction.following import Durations, Show
 from musedask.reduction.frames import Frame
 from musedask.reduction.jobs import Job, Plan
@@ -189,7 +190,8 @@ def _carry_out_final(
     if plans:
         # Where there are several fields, the notes of each plan would call the others left out.
         alone = len(fields) == 1
-        carrier.notes = {} if alone else dict.fromkeys(base.notes)
+        kept = () if alone else (note for note in base.notes if note != PLANNED_LATER)
+        carrier.notes = dict.fromkeys(kept)
         carrier.carry_out(together(plans, keep_notes=alone))
     carrier.notes |= without
 
