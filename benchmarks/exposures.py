@@ -32,7 +32,7 @@ REACH_PIX = 12
 FIELD_STEP_PIX = 310
 FIRST_ANGSTROM, STEP_ANGSTROM = 4749.890625, 1.25
 HOLE_SHARE, HIT_SHARE = 0.003, 0.003
-_BYTES_PER_VOXEL = 8
+_BYTES_PER_VOXEL = {"noise": 8, "flat": 4, "empty": 0}
 _RUN = 16
 """Channels written at a time."""
 _ROOM = 2 << 30
@@ -116,8 +116,7 @@ def make_exposures(
     paths = tuple(home / f"exposure_{n:04d}.fits" for n in range(spec.n_exposures))
     missing = [n for n, path in enumerate(paths) if not path.exists()]
     if missing:
-        per_file = _BYTES_PER_VOXEL * spec.n_voxels // spec.n_exposures
-        needed = len(missing) * per_file if spec.content == "noise" else 0
+        needed = len(missing) * _BYTES_PER_VOXEL[spec.content] * spec.n_voxels // spec.n_exposures
         make_room(folder, needed, limit_bytes, {home.name, *(keep or set())})
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             list(pool.map(lambda n: _write(spec, n, paths[n]), missing))
@@ -188,6 +187,8 @@ def _write(spec: DataSpec, n: int, path: Path) -> None:
             for first, flux, variance in _runs(spec, n):
                 file.write_flux(first, flux)
                 file.write_variance(first, variance)
+        elif spec.content == "flat":
+            file.write_variance(0, np.ones(shape, np.float32))
     with path.open("rb") as written:
         os.fsync(written.fileno())  # pages that are not on the disk yet cannot be dropped
 

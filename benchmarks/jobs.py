@@ -33,8 +33,9 @@ class DataSpec:
     by 37 degrees; ``diamond``: north up, the field turned by 45 degrees inside, NaN corners."""
     n_fields: int = 1
     """Pointings side by side, the exposures dealt out to them in turn."""
-    content: Literal["noise", "empty"] = "noise"
-    """Real noise with holes and hits, or holes in the file, which read as 0 and take no room."""
+    content: Literal["noise", "flat", "empty"] = "noise"
+    """``noise`` with holes and hits; ``flat``: flux 0, which takes no room, of variance 1;
+    ``empty``: nothing but headers, which can be planned with and not stacked."""
 
     @property
     def n_voxels(self) -> int:

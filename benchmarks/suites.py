@@ -42,7 +42,7 @@ class Dimensions:
     """Numbers of exposures of full geometry that are planned, not computed."""
     planned_shape: tuple[int, int]
     """Their channels and side."""
-    empty: int
+    flat: int
     """Exposures of hardly any pixels and all channels, for the overhead of tasks."""
     export_channels: int
     """Of the mega-cube that is exported by all peers."""
@@ -162,7 +162,7 @@ def scaling(size: Size) -> tuple[Case, ...]:
     few, many = (replace(d.exposures, n_exposures=6, n_channels=n) for n in d.wavelengths)
     per_field = 3
     planned = DataSpec(0, *d.planned_shape, content="empty")
-    overhead = DataSpec(d.empty, d.planned_shape[0], 16, content="empty")
+    overhead = DataSpec(d.flat, d.planned_shape[0], 16, content="flat")
     return (
         tuple(
             _job("exposures", f"{n} exposures", "musedask", data, role=_role(n, d.series, 12))
@@ -188,7 +188,7 @@ def scaling(size: Size) -> tuple[Case, ...]:
                  "any", role=_role(n, d.planned, d.planned[0]))
             for n in d.planned
         ),
-        (_job("overhead", f"{d.empty} empty exposures", "musedask", overhead, role=MOST),),
+        (_job("overhead", f"{d.flat} small exposures", "musedask", overhead, role=MOST),),
     )  # fmt: skip
 
 

@@ -89,6 +89,14 @@ def test_empty_exposures_take_no_room(tmp_path):
     assert not np.any(fits.getdata(next(tmp_path.rglob("exposure_0001.fits")), "DATA")[::500])
 
 
+def test_flat_exposures_have_a_variance_and_half_the_size(tmp_path):
+    spec = DataSpec(1, 400, 64, content="flat")
+    (path,) = make_exposures(spec, tmp_path, LIMIT)
+    assert used_bytes(tmp_path) < 0.6 * path.stat().st_size
+    assert not np.any(fits.getdata(path, "DATA"))
+    assert (fits.getdata(path, "STAT") == 1).all()
+
+
 def test_the_kinds_that_were_not_used_for_longest_make_room(tmp_path):
     specs = [replace(SPEC, n_channels=n) for n in (16, 17, 18)]
     for age, spec in enumerate(specs):
