@@ -215,6 +215,12 @@ def test_a_missing_keyword_that_the_pipeline_stumbled_over_is_a_warning(folders,
 
 
 @pytest.mark.real_esorex
+def test_refraction_that_was_corrected_before_is_not_missed(folders, tmp_path):
+    record = run_job(_without("LST")(tmp_path), folders)
+    assert any("not doing any DAR correction" in warning for warning in record.warnings)
+
+
+@pytest.mark.real_esorex
 def test_packed_biases_of_which_one_is_cut_off_and_all_lack_gains(folders, tmp_path):
     # Packed, so that nobody can see it before the recipe runs.
     noise = np.random.default_rng(1).normal(1000.0, 2.6, (4240, 4224)).astype(np.float32)
@@ -504,7 +510,10 @@ def test_of_two_frames_with_one_name_both_are_used(tmp_path):
     twice = evidence(
         tmp_path / "2", made=[("1.fits", "MASTER_BIAS", used("a.fits", "a.fits"))], lines=lines
     )
-    assert len(said(once, tmp_path)) == 1
+    # Two products, both of the one frame.
+    made = [(name, "X", used("a.fits")) for name in ("1.fits", "2.fits")]
+    both = evidence(tmp_path / "3", made=made, lines=lines)
+    assert len(said(once, tmp_path)) == len(said(both, tmp_path)) == 1
     assert said(twice, tmp_path) == []
 
 
@@ -549,6 +558,24 @@ def test_a_grid_that_was_not_taken_is_told_by_its_cards(tmp_path):
     assert "CRVAL1 = 150.10021 instead of 150.1002" in text
 
 
+@pytest.mark.parametrize(
+    ("cards", "fits_the_list"),
+    [({}, True), ({"OFFSET1 DRA": 1.0001e-4}, False), ({"OFFSET1 DDEC": -2.0001e-4}, False),
+     ({"FLUX SCALE1": 1.51}, False), ({"OFFSET1 DRA": None}, False), ({"FLUX SCALE1": None}, False),
+     ({"OFFSET1 DATE-OBS": DATES[1]}, False), ({"OFFSET1 DRA": 1e-4 + 1e-15}, True)],
+)  # fmt: skip
+def test_an_exposure_is_moved_by_what_the_list_says(tmp_path, cards, fits_the_list):
+    (table,) = pixel_tables(tmp_path / "t", DATES[:1])
+    job = scipost([table], offsets((DATES[0], 1e-4, -2e-4, 1.5)), filter="")
+    lines = prepare_sof(job, tmp_path, tmp_path)
+    applied = {"OFFSET1 DRA": 1e-4, "OFFSET1 DDEC": -2e-4, "FLUX SCALE1": 1.5,
+               "OFFSET1 DATE-OBS": DATES[0]} | cards  # fmt: skip
+    primary = {f"ESO DRS MUSE {k}": v for k, v in applied.items() if v is not None}
+    made = [("c.fits", "DATACUBE_FINAL", primary)]
+    complaints = said(evidence(tmp_path / "p", made=made, job=job, lines=lines), tmp_path)
+    assert [check for check, _ in complaints] == ([] if fits_the_list else ["offsets"])
+
+
 def test_an_exposure_that_an_alignment_left_out_is_named(tmp_path):
     folder = tmp_path / "p"
     folder.mkdir()
@@ -565,8 +592,9 @@ def test_an_exposure_that_an_alignment_left_out_is_named(tmp_path):
     lines = tuple(SofLine("IMAGE_FOV", f"/i{n}.fits", f"/i{n}.fits", "") for n in (1, 2, 3))
     job = Job(recipe="muse_exp_align", stage="align", inputs=(FileInput("IMAGE_FOV", "/i", ""),))
     known = Evidence(job, lines, (), find_products(folder), parse_log(""))
-    texts = [text for check, text in said(known, tmp_path) if check == "aligned"]
-    assert texts == [
+    found = [complaint for complaint in check_job(known, tmp_path) if complaint.check == "aligned"]
+    assert not any(complaint.is_tolerated(()) for complaint in found)
+    assert [complaint.text for complaint in found] == [
         "o.fits has 2 rows for 3 images",
         f"o.fits has no offset for {DATES[1]}",
         "/i2.fits has no source in common with the others: look at its offset, or align it by hand",
