@@ -58,6 +58,8 @@ def test_the_rank_of_a_job_is_the_longest_chain_from_it():
     plan = made(DIAMOND)
     found = {plan.by_key[key].title: rank for key, rank in ranks(plan, by_title(TIMES)).items()}
     assert found == {"a": 9.0, "b": 8.0, "c": 5.0, "d": 3.0, "e": 4.0}
+    swapped = {**TIMES, "b": 2.0, "c": 5.0}
+    assert max(ranks(plan, by_title(swapped)).values()) == 9.0
 
 
 def test_two_workers_do_the_longest_chain_first():
