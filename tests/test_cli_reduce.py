@@ -82,7 +82,7 @@ def test_a_failed_job_is_exit_status_1_with_its_reason_log_and_script(night):
     (log, script) = (re.search(rf"{word} +(/.*)", answer.out)[1] for word in ("log", "repeat"))
     assert Path(log).is_file()
     assert Path(script).is_file()
-    assert re.search(r"muse_flat +2 +2$", answer.out, re.MULTILINE)
+    assert re.search(r"muse_flat +2 +- +2$", answer.out, re.MULTILINE)
     assert "failed: bias" in answer.err
     answer = command("status", night)
     assert answer.status == 0

@@ -140,7 +140,8 @@ def test_a_job_whose_process_dies_again_and_again_is_given_up_in_this_reduction_
     assert outcome.state == "failed"
     assert "died 3 times" in outcome.reason
     assert esorex.calls() == []
-    work.notes.begin(job.key, "s1")
+    for _ in range(LOST_AT_MOST):
+        work.notes.begin(job.key, "s1")
     assert do(replace(work, session="s2")).state == "done"
     assert work.notes.running() == ()
 

@@ -66,7 +66,9 @@ class ReductionReport:
         return sum(count.done for count in self.counts.values())
 
     def __str__(self) -> str:
-        parts = [self._headline(), count_table(self.counts) if self.n_waiting or self.n_run else ""]
+        nothing_new = all(one.state == "before" for one in self.outcomes.values())
+        table = "" if nothing_new and not self.n_waiting else count_table(self.counts)
+        parts = [self._headline(), table]
         parts += [f"note: {note}" for note in self.notes]
         parts += [f"failed: {problem}" for problem in self.problems]
         parts += [_warned(self.warnings), *(_failed(job, one) for job, one in self.failed)]
