@@ -56,7 +56,8 @@ class Job:
     data: DataSpec | None = None
     """Exposures that it works on."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What the peer is told: slices, threads, resampling, methods..."""
+    """What the peer is told: slices, threads, resampling, methods... With ``once`` it is left out
+    after the first round; a ``role`` is a name under which targets find it."""
     cache: CacheState = "warm"
     """State of the page cache of its files at the start; ``any`` where that says nothing."""
 

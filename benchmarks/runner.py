@@ -84,7 +84,7 @@ def run_cases(
             # The first of a round is another one each time: no job profits from its neighbour.
             turn = repeat % len(jobs)
             for job in [*jobs[turn:], *jobs[:turn]]:
-                if job.label in given_up:
+                if job.label in given_up or (repeat and job.options.get("once")):
                     continue
                 record = measure(job, repeat, settings)
                 append(path, record)

@@ -60,7 +60,7 @@ DIMENSIONS: Mapping[Size, Dimensions] = {
         (64, 24), 5, 16, 24, 40, 10,
     ),
     "small": Dimensions(
-        DataSpec(12, 64, 320), DataSpec(12, 64, 320), 450, 1, (6, 12, 24, 48), 16, (64, 256),
+        DataSpec(12, 128, 320), DataSpec(12, 128, 320), 450, 1, (6, 12, 24, 48), 16, (64, 256),
         (1, 4), (10, 100), (3681, 320), 100, 256, 512, 320, 20,
     ),
     "full": Dimensions(
@@ -114,8 +114,10 @@ def stacking(size: Size) -> tuple[Case, ...]:
             _job("footprint", "turned by 45 degrees", "musedask", diamond),
         ),
         (
-            _job("compilation", "no cache", "musedask-compilation", cache="any", filled=False),
-            _job("compilation", "cache", "musedask-compilation", cache="any", filled=True),
+            _job("compilation", "no cache", "musedask-compilation", cache="any", filled=False,
+                 once=True),
+            _job("compilation", "cache", "musedask-compilation", cache="any", filled=True,
+                 once=True),
         ),
         tuple(
             _job("pipeline", f"{n} exposures", "esorex-combine", exposures=n, role=role,

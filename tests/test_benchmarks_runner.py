@@ -70,13 +70,16 @@ def test_a_job_that_takes_too_long_is_ended(settings):
 
 
 def test_jobs_take_turns_and_what_does_not_count_is_not_run_again(settings):
-    jobs = (stand_in("busy"), stand_in("missing"), Job("case", "stand_in_peers:busy", "again"))
+    once = Job("case", "stand_in_peers:quick", "once", options={"once": True})
+    again = Job("case", "stand_in_peers:quick", "again")
+    jobs = (stand_in("quick"), stand_in("missing"), once, again)
     said: list[str] = []
     records = run_cases([jobs], settings, said.append)
     order = [(record.repeat, record.job.label) for record in records]
-    assert order == [(0, "busy"), (0, "missing"), (0, "again"), (1, "again"), (1, "busy")]
+    first = [(0, "quick"), (0, "missing"), (0, "once"), (0, "again")]
+    assert order == [*first, (1, "again"), (1, "quick")]
     assert [r.to_json() for r in read_records(settings.output)] == [r.to_json() for r in records]
-    assert len(said) == 5
+    assert len(said) == 6
     assert "this program is not installed" in said[1]
 
 

@@ -6,9 +6,7 @@ Nothing is imported at the top: numba takes the place of its cache when it is im
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 from benchmarks.jobs import Comparison, Job, Place, Prepared
 
@@ -16,36 +14,28 @@ _OPTIONS = {"methods": ("median",), "resampling": "exact", "threads": 1}
 
 
 def first_stack(job: Job, place: Place) -> Prepared:
-    """A tiny stack, so that what it takes is compiling, or loading what was compiled."""
+    """A tiny stack, so that what it takes is compiling, or loading what was compiled before."""
     if "numba" in sys.modules:
         raise RuntimeError("numba is imported already: the place of its cache cannot be set")
     filled = bool(job.options["filled"])
-    cache = place.scratch / "numba"
-    if filled:
-        subprocess.run(
-            [sys.executable, "-m", __name__, os.fspath(place.scratch / "filling")],
-            env={**os.environ, "NUMBA_CACHE_DIR": os.fspath(cache)}, check=True,
-        )  # fmt: skip
-    os.environ["NUMBA_CACHE_DIR"] = os.fspath(cache)
-    before = _times(cache)
+    if not filled:
+        os.environ["NUMBA_CACHE_DIR"] = os.fspath(place.scratch / "numba")
     from benchmarks.peers.stacking_musedask import stack_tiny
+    from musedask.stacking import kernels
 
     def run() -> None:
         stack_tiny(os.fspath(place.scratch), _OPTIONS, 0)
 
     def compare(_: None) -> Comparison:
-        after = _times(cache)
-        as_before = after == before
-        right = bool(after) and as_before is filled
-        what = "nothing was compiled again" if filled else "compiled code was kept"
-        return Comparison(len(after), 0.0 if right else float("inf"), what, "the cache's files")
+        stats = kernels.stack_slab.stats
+        loaded, compiled = sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
+        right = compiled == 0 < loaded if filled else loaded == 0 < compiled
+        what = "nothing compiled again" if filled else "everything compiled"
+        return Comparison(
+            loaded + compiled, 0.0 if right else float("inf"), what, "numba's own count"
+        )
 
     return Prepared(run, compare, 0)
-
-
-def _times(cache: Path) -> dict[str, int]:
-    """The files of compiled code, and when they were written."""
-    return {path.name: path.stat().st_mtime_ns for path in cache.rglob("*.nbc")}
 
 
 def main(folder: str) -> None:
