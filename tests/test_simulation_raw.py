@@ -20,7 +20,7 @@ from musedask.fits.hdus import read_fits
 from musedask.simulation import RawSpec, read_raw_truth, simulate_raw
 from musedask.simulation.raw import RawFrame, barycentric_ratio, parse_fault
 from musedask.simulation.raw.detector import digitised
-from musedask.simulation.raw.exposing import electron_image
+from musedask.simulation.raw.exposing import electron_image, raw_image
 from musedask.simulation.raw.faults import STATIC_TAGS
 from musedask.simulation.raw.headers import card, extension_header
 from musedask.simulation.raw.night import plan_frames
@@ -460,6 +460,8 @@ def test_the_barycentric_velocity_is_the_sun_s_pull_on_the_year():
         date_obs="2024-03-20T03:06:00.000", true_ra_deg=270.0, true_dec_deg=-23.44, exptime_s=0.0
     )
     assert (barycentric_ratio(frame) - 1) * 299792.458 == pytest.approx(29.9, abs=0.15)
+    long = replace(frame, date_obs="2024-03-18T03:06:00.000", exptime_s=4 * 86400.0)
+    assert barycentric_ratio(long) == pytest.approx(barycentric_ratio(frame), abs=1e-12)
     away = replace(frame, true_ra_deg=90.0, true_dec_deg=23.44)
     assert barycentric_ratio(away) - 1 == pytest.approx(1 - barycentric_ratio(frame), abs=1e-12)
 
@@ -485,6 +487,25 @@ def test_equal_seeds_give_equal_bytes(plain, tmp_path):
         assert (again.folder / name).read_bytes() == (plain.folder / name).read_bytes(), name
     bias = fits.getdata(other.path(other.frames[1]))
     assert (bias != fits.getdata(plain.path(plain.frames[1]))).mean() > 0.5
+
+
+def test_frames_and_detectors_do_not_share_their_noise():
+    one, same, other_frame, other_ifu = (
+        raw_image(frame_of("BIAS", number=number), perfect(ifu), {}, 0.8, 0)
+        for number, ifu in ((0, 1), (0, 1), (1, 1), (0, 2))
+    )
+    np.testing.assert_array_equal(one, same)
+    for other in (other_frame, other_ifu):
+        part = np.s_[40:1040, 40:1040]
+        pair = np.corrcoef(one[part].ravel(), other[part].ravel())
+        assert abs(pair[0, 1]) < 0.005
+
+
+def test_exposures_have_dithers_and_errors_of_their_own():
+    exposures = [frame for frame in plan_frames(RawSpec(n_exposures=5)) if frame.tag == "OBJECT"]
+    assert len({frame.dither_arcsec for frame in exposures}) == 5
+    assert len({frame.error_arcsec for frame in exposures}) == 5
+    assert exposures[0].error_arcsec == (0.0, 0.0)
 
 
 def test_an_exposure_is_brighter_than_a_bias_and_both_are_raw(plain):
