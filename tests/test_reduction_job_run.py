@@ -166,8 +166,10 @@ def test_a_run_in_a_folder_with_blanks_can_be_repeated_by_hand_elsewhere(tmp_pat
     script = moved / job.folder / "repeat.sh"
     by_hand = tmp_path / "by hand"
     by_hand.mkdir()
-    env = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "ESOREX_OUTPUT_DIR": "/nowhere",
-           "MUSE_EXPERT_USER": "1", "LC_ALL": "C"}  # fmt: skip
+    home = tmp_path / "home"
+    (home / ".esorex").mkdir(parents=True)
+    (home / ".esorex" / "esorex.rc").write_text("esorex.caller.recipe-dir=/nowhere\n")
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "ESOREX_PLUGIN_DIR": "/nowhere"}
     run = subprocess.run(
         ["sh", str(script)], cwd=by_hand, env=env, capture_output=True, text=True, check=False
     )
@@ -457,7 +459,7 @@ def test_an_esorex_that_outlives_its_parent_keeps_the_job(stub, start, folders, 
     parent.wait()
     try:
         with pytest.raises(FileError, match="has been running this job"):
-            run_job(job, folders, wait_s=0.3)
+            run_job(job, folders, wait_s=0.3, timeout_s=5.0)
         assert Path(stub_esorex.calls(here)[0]["cwd"]).is_dir()
     finally:
         os.kill(pid, signal.SIGKILL)
