@@ -97,7 +97,9 @@ def test_a_finished_job_is_not_run_again(stub, folders, job):
     record = run_job(job, folders)
     assert run_job(job, folders, attempt=2) == record
     assert len(stub_esorex.calls(here)) == 1
-    # Not even esorex is needed.
+    # Nothing is waited for, and not even esorex is needed.
+    with held(folders.lock(job), 0):
+        assert run_job(job, folders, wait_s=0) == record
     os.environ["MUSEDASK_ESOREX"] = "/nowhere"
     assert run_job(job, folders) == record
 
