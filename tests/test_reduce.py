@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections import Counter
@@ -405,3 +406,27 @@ def test_progress_is_shown_to_the_end(night):
     assert done == sorted(done)
     log = next(night.run.logs.glob("*.log")).read_text()
     assert log.count(" done ") == 19
+
+
+def test_what_a_death_left_beside_a_finished_job_is_swept_and_nothing_else(night):
+    night.reduce(last="bias")
+    done, other = sorted(night.run.products.glob("muse_bias/*"))[0], "0" * 16
+    left = [
+        night.run.scratch / f"muse_bias-{done.name}-1-abcd" / "frames.sof",
+        done.with_suffix(".lock"),
+        night.run.state / "running" / f"{done.name}.json",
+    ]
+    stays = [night.run.scratch / f"muse_bias-{other}-1-abcd" / "frames.sof",
+             done.with_name(f"{other}.lock")]  # fmt: skip
+    for path in (*left, *stays):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    night.reduce(last="bias")
+    assert [path.exists() for path in left] == [False, False, False]
+    assert not left[0].parent.exists()
+    assert all(path.exists() for path in stays)
+    held_lock = done.with_suffix(".lock")
+    with held_lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        night.reduce(last="bias")
+        assert held_lock.exists()

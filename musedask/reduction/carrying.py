@@ -12,7 +12,7 @@ from pathlib import Path
 from musedask.cluster import GIB, Cluster, cores, open_cluster, open_now
 from musedask.reduction.attempt import RunJob, Work
 from musedask.reduction.esorex import no_esorex_left
-from musedask.reduction.finished import find_records
+from musedask.reduction.finished import find_records, sweep_finished
 from musedask.reduction.following import Durations, Follower, Show, Snapshot, snapshot
 from musedask.reduction.graph import Task, execute, settled
 from musedask.reduction.job_folder import RunFolders
@@ -99,6 +99,8 @@ class Carrier:
         self._settle(plan, lacking)
         todo = [job for job in plan.jobs if job.key not in self.outcomes]
         if self.holder is not None:
+            self.disk.sweep(self.holder.session)
+            sweep_finished(self.folders, self.records)
             write_plan(plan, self.run.state / PLAN)
             if todo:
                 self._execute(plan, todo)

@@ -59,6 +59,13 @@ class Notes:
         """Note that an attempt has ended, whichever way."""
         self._note("running", key).unlink(missing_ok=True)
 
+    def sweep(self, session: str) -> None:
+        """Remove the notes of attempts that began in other reductions: nobody ends them."""
+        for path in _files(self.folder / "running"):
+            one = self._running(path)
+            if one is None or one.session != session:
+                path.unlink(missing_ok=True)
+
     def running(self) -> tuple[Running, ...]:
         """Attempts that have begun and not ended, in the order of their beginning."""
         found = map(self._running, _files(self.folder / "running"))
