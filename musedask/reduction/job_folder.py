@@ -147,7 +147,6 @@ def write_last(path: Path, text: str) -> None:
     with writing(path):
         path.write_text(text, encoding="utf-8")
         _synchronise(path)
-        _synchronise(path.parent)
 
 
 def _synchronise(path: Path) -> None:
