@@ -189,8 +189,6 @@ def _write(spec: DataSpec, n: int, path: Path) -> None:
                 file.write_variance(first, variance)
         elif spec.content == "flat":
             file.write_variance(0, np.ones(shape, np.float32))
-    with path.open("rb") as written:
-        os.fsync(written.fileno())  # pages that are not on the disk yet cannot be dropped
 
 
 def _runs(spec: DataSpec, n: int) -> Iterator[tuple[int, Array, Array]]:

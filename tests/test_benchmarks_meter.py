@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -112,9 +113,18 @@ class TestPageCache:
         assert state == "warm"
         assert share == 1.0
 
-    def test_cold_is_told_from_mixed(self, path):
+    def test_cold_is_asked_for_and_told_from_mixed(self, path, monkeypatch):
+        asked = []
+
+        def advise(fd, *arguments):
+            asked.append((os.readlink(f"/proc/self/fd/{fd}"), *arguments))
+            really(fd, *arguments)
+
+        really = os.posix_fadvise
+        monkeypatch.setattr(os, "posix_fadvise", advise)
         page_cache.read_in([path])
         state, share = page_cache.bring([path], "cold")
+        assert asked == [(str(path), 0, 0, os.POSIX_FADV_DONTNEED)]
         # A file system may keep its pages: then it has to be said.
         assert state == ("cold" if share < 0.02 else "mixed")
         with path.open("rb") as file:
@@ -133,3 +143,4 @@ def test_the_machine_is_described():
     assert facts["cores"] == len(os.sched_getaffinity(0))
     assert facts["memory_gib"] > 0
     assert machine.versions()["numpy"] == np.__version__
+    assert re.fullmatch(r"([0-9a-f]{12}\+?)?", machine.commit())  # nothing outside a repository

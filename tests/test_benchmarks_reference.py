@@ -14,7 +14,7 @@ from reproject import reproject_exact
 
 from benchmarks import reference as ref
 from benchmarks.exposures import axis_cards
-from benchmarks.jobs import compare_values, worst_of
+from benchmarks.jobs import Comparison, compare_values, worst_of
 
 SHAPE = (2, 24, 26)
 
@@ -97,6 +97,7 @@ def test_a_missing_pixel_takes_its_weight_along(tmp_path):
     row, left, right = 9 - 7, 11 - 8, 12 - 8  # pixels 11 and 12 of the grid take a part of it
     np.testing.assert_allclose(found.share[0, row, [left, right]], [0.75, 0.25], atol=1e-6)
     assert np.isclose(found.flux[0, row, left], flux[1, 9, 11], rtol=1e-5)
+    assert np.isclose(found.variance[0, row, left], variance[1, 9, 11], rtol=1e-5)
     kept = found.kept()
     assert np.isfinite(kept[0, row, left])
     assert np.isnan(kept[0, row, right])
@@ -157,5 +158,6 @@ class TestComparisons:
         good = compare_values(np.array([1.0]), np.array([1.0]), rtol=1, atol=1, against="x")
         assert good.is_right
         assert not nothing.is_right
+        assert not Comparison(0, 0.0, "anything", "nothing").is_right
         assert not worst_of(good, nothing).is_right
         assert worst_of(good, good).n_values == 2

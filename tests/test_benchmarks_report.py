@@ -136,6 +136,11 @@ class TestReport:
         )
         assert "Some CPU, 2 cores" in path.read_text()
 
+    def test_only_the_last_run_is_told(self, tmp_path):
+        old = [made("musedask", 77.0, run="run0"), made("mpdaf-median", 1.0, run="run0")]
+        text = write_report([*old, *self.records], tmp_path).read_text()
+        assert text == write_report(self.records, tmp_path).read_text()
+
     def test_each_table_has_rows_as_wide_as_its_head(self, tmp_path):
         lines = write_report(self.records, tmp_path).read_text().splitlines()
         width = 0

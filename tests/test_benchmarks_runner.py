@@ -40,7 +40,6 @@ def test_time_memory_and_bytes_are_those_of_the_timed_part(settings):
     assert record.metrics == {"answer": 42.0}
     assert (record.cache, record.cached_share) == ("warm", 1.0)
     assert record.n_voxels == 1000
-    assert record.commit
     assert record.versions["numpy"]
     assert not list(settings.work.glob("job-*"))
 
