@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from musedask.masks import ExposureMask
     from musedask.megacube import open_megacube, write_megacube
     from musedask.offsets import Offset, OffsetTable
-    from musedask.reduction.plan import plan_reduction
-    from musedask.reduction.reduce import reduce
-    from musedask.reduction.scan import find_frames
+    from musedask.reduction.finding.scan import find_frames
+    from musedask.reduction.planning.plan import plan_reduction
+    from musedask.reduction.running.reduce import reduce
     from musedask.run import Run, init_run, open_run
     from musedask.stacking import Clipping, MpdafClipping, StackOptions, stack
 
@@ -35,9 +35,9 @@ _HOMES = {
     "masks": ("ExposureMask",),
     "megacube": ("open_megacube", "write_megacube"),
     "offsets": ("Offset", "OffsetTable"),
-    "reduction.plan": ("plan_reduction",),
-    "reduction.reduce": ("reduce",),
-    "reduction.scan": ("find_frames",),
+    "reduction.planning.plan": ("plan_reduction",),
+    "reduction.running.reduce": ("reduce",),
+    "reduction.finding.scan": ("find_frames",),
     "run": ("Run", "init_run", "open_run"),
     "stacking": ("Clipping", "MpdafClipping", "StackOptions", "stack"),
 }

@@ -21,9 +21,9 @@ from musedask.fits import open_exposures
 from musedask.grid import CubeGrid
 from musedask.offsets import Offset, OffsetTable
 from musedask.reduction.jobs import MadeInput
-from musedask.reduction.reduce import plan_run, reduce
-from musedask.reduction.report import ReductionReport
-from musedask.reduction.status import status_of
+from musedask.reduction.running.reduce import plan_run, reduce
+from musedask.reduction.running.report import ReductionReport
+from musedask.reduction.running.status import status_of
 from musedask.run import Run, held, init_run, open_run
 from musedask.simulation import RawSpec, simulate_raw
 
@@ -358,13 +358,13 @@ def test_what_is_missing_is_told_before_anything_runs(tmp_path):
 def test_the_configuration_of_the_run_says_where_it_runs_if_nothing_is_open(tmp_path, monkeypatch):
     night = observe(tmp_path / "night", ifus=(1,))
     opened = []
-    monkeypatch.setattr("musedask.reduction.carrying.open_now", lambda: None)
+    monkeypatch.setattr("musedask.reduction.running.carrying.open_now", lambda: None)
 
     def opening(config):
         opened.append(config)
         return open_cluster(config)
 
-    monkeypatch.setattr("musedask.reduction.carrying.open_cluster", opening)
+    monkeypatch.setattr("musedask.reduction.running.carrying.open_cluster", opening)
     cluster = ClusterConfig(workers=1)
     run = replace(night.run, config=replace(night.run.config, cluster=cluster))
     assert reduce(run, last="bias", run_one=night.recipes).ok

@@ -20,7 +20,7 @@ from reduction_frames import (
 from musedask.config import Choice, ReductionConfig
 from musedask.errors import InputError, MissingError
 from musedask.reduction.jobs import FileInput, Plan, ProductInput
-from musedask.reduction.plan import plan_reduction
+from musedask.reduction.planning.plan import plan_reduction
 
 ONE = ReductionConfig(ifus=(1,))
 START = datetime.fromisoformat("2021-03-05T01:00:00")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from raw_headers import write
 
 from musedask.errors import FileError, InputError
-from musedask.reduction import calselector
-from musedask.reduction.calselector import CalFile, read_calselector, selections
+from musedask.reduction.finding import calselector
+from musedask.reduction.finding.calselector import CalFile, read_calselector, selections
+from musedask.reduction.finding.scan import find_frames
 from musedask.reduction.frames import Frame
-from musedask.reduction.scan import find_frames
 
 NESTED = """<?xml version="1.0" encoding="UTF-8"?>
 <!-- made by the archive -->

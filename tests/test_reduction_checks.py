@@ -25,17 +25,17 @@ from esorex_jobs import (
 from raw_biases import bias_extension, bias_header
 
 from musedask.errors import FileError, InputError
-from musedask.reduction import checks, input_checks
-from musedask.reduction.checks import CHECKS, SPOKEN, check_job
-from musedask.reduction.complaints import Complaint, Evidence
-from musedask.reduction.input_checks import RAW_TAGS, check_inputs
-from musedask.reduction.job_failure import JobError
-from musedask.reduction.job_folder import RunFolders
-from musedask.reduction.job_run import run_job
+from musedask.reduction.job import checks, input_checks
+from musedask.reduction.job.checks import CHECKS, SPOKEN, check_job
+from musedask.reduction.job.complaints import Complaint, Evidence
+from musedask.reduction.job.failure import JobError
+from musedask.reduction.job.folder import RunFolders
+from musedask.reduction.job.input_checks import RAW_TAGS, check_inputs
+from musedask.reduction.job.log import LogLine, LogSummary, parse_log
+from musedask.reduction.job.products import find_products
+from musedask.reduction.job.run import run_job
+from musedask.reduction.job.sof import SofLine, prepare_sof
 from musedask.reduction.jobs import FileInput, Job
-from musedask.reduction.log import LogLine, LogSummary, parse_log
-from musedask.reduction.products import find_products
-from musedask.reduction.sof import SofLine, prepare_sof
 
 MOVED = ((DATES[0], 1e-4, 0, "nan"), (DATES[1], 0, -2e-4, 1.5))
 

@@ -7,7 +7,7 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musedask.reduction.classify import STATIC_TAGS, classify, kit_tag
+from musedask.reduction.finding.classify import STATIC_TAGS, classify, kit_tag
 
 
 def raw(category, kind, template="MUSE_tpl", exposures=1, **more):

@@ -14,8 +14,8 @@ import pytest
 import stub_esorex
 
 from musedask.errors import MissingError
-from musedask.reduction import esorex
-from musedask.reduction.esorex import (
+from musedask.reduction.job import esorex
+from musedask.reduction.job.esorex import (
     OPTIONS,
     StoppedError,
     call_esorex,
@@ -217,7 +217,7 @@ def test_an_exception_that_leaves_the_block_stops_all_and_the_next_block_may_cal
 PARENT = """
 import sys
 from pathlib import Path
-from musedask.reduction.esorex import OPTIONS, call_esorex
+from musedask.reduction.job.esorex import OPTIONS, call_esorex
 call_esorex((*OPTIONS, "muse_bias", "frames.sof"), Path(sys.argv[1]))
 """
 

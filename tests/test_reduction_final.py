@@ -18,12 +18,12 @@ from musedask.errors import InputError, MissingError
 from musedask.grid import CubeGrid
 from musedask.offsets import Offset, OffsetTable
 from musedask.placement import Placement
-from musedask.reduction.final_inputs import MARGIN_PIX, cut_out, offset_list, output_wcs
-from musedask.reduction.final_jobs import combine_groups
+from musedask.reduction.job.made_inputs import made_file
 from musedask.reduction.jobs import MadeInput, ProductInput
-from musedask.reduction.made_inputs import made_file
-from musedask.reduction.plan import plan_reduction
-from musedask.reduction.sequences import Sequence
+from musedask.reduction.planning.final_inputs import MARGIN_PIX, cut_out, offset_list, output_wcs
+from musedask.reduction.planning.final_jobs import combine_groups
+from musedask.reduction.planning.plan import plan_reduction
+from musedask.reduction.planning.sequences import Sequence
 from musedask.sky import SkyProjection
 from musedask.spectral import SpectralAxis
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from musedask.cli.showing import _Lines, _table, headline
 from musedask.errors import FileError
-from musedask.reduction.following import Count, Durations, Follower, snapshot, time_left
 from musedask.reduction.jobs import FileInput, Job, MadeInput, Plan, ProductInput
-from musedask.reduction.notes import Notes, Running
-from musedask.reduction.outcome import Outcome
-from musedask.reduction.plan_file import read_plan, write_plan
 from musedask.reduction.recipes import recipe_of
-from musedask.reduction.report import ReductionReport, count_table
-from musedask.reduction.status import _is_alive
+from musedask.reduction.running.following import Count, Durations, Follower, snapshot, time_left
+from musedask.reduction.running.notes import Notes, Running
+from musedask.reduction.running.outcome import Outcome
+from musedask.reduction.running.plan_file import read_plan, write_plan
+from musedask.reduction.running.report import ReductionReport, count_table
+from musedask.reduction.running.status import _is_alive
 from musedask.run import Holder
 
 
@@ -74,7 +74,7 @@ def test_a_job_takes_what_others_of_its_recipe_and_stage_took():
 
 
 def test_a_snapshot_counts_each_job_once(monkeypatch):
-    monkeypatch.setattr("musedask.reduction.following.time.time", lambda: 100.0)
+    monkeypatch.setattr("musedask.reduction.running.following.time.time", lambda: 100.0)
     bias, left, right, end, apart = diamond()
     outcomes = {
         one.key: one
@@ -102,7 +102,7 @@ def test_jobs_that_were_stopped_wait():
 
 def test_a_follower_shows_not_too_often_and_the_end_always(tmp_path, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("musedask.reduction.following.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("musedask.reduction.running.following.time.monotonic", lambda: clock[0])
     jobs = [fake_job(f"job{n}") for n in range(100)]
     shown = []
     follower = Follower(jobs, {}, Notes(tmp_path), Durations(), 1, shown.append)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from musedask.reduction.frame_report import frame_report
+from musedask.reduction.finding.frame_report import frame_report
+from musedask.reduction.finding.missing import lacks
 from musedask.reduction.frames import Frame, FrameList
-from musedask.reduction.missing import lacks
 
 MJD = 58120.0
 NIGHT = "2016-01-01"

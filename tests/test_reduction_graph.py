@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from musedask.cluster import GIB, Cluster, open_cluster
 from musedask.config import ClusterConfig
-from musedask.reduction import carrying
-from musedask.reduction.attempt import LOST_AT_MOST, Work, do
-from musedask.reduction.graph import Task, build, execute, settled
 from musedask.reduction.jobs import Plan
-from musedask.reduction.memory import MemoryGate
-from musedask.reduction.notes import Notes
-from musedask.reduction.outcome import Outcome
+from musedask.reduction.running import carrying
+from musedask.reduction.running.attempt import LOST_AT_MOST, Work, do
+from musedask.reduction.running.graph import Task, build, execute, settled
+from musedask.reduction.running.memory import MemoryGate
+from musedask.reduction.running.notes import Notes
+from musedask.reduction.running.outcome import Outcome
 
 
 @pytest.fixture(scope="module")

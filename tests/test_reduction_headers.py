@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_headers import channel, content, header, primary, write
 
-from musedask.reduction import headers
-from musedask.reduction.headers import HeaderFacts, date_of, frame_of, night_of, read_facts
+from musedask.reduction.finding import headers
+from musedask.reduction.finding.headers import HeaderFacts, date_of, frame_of, night_of, read_facts
 
 
 def read(path):

@@ -11,7 +11,7 @@ import pytest
 import stub_esorex
 
 from musedask.errors import FileError, MissingError
-from musedask.reduction.installation import (
+from musedask.reduction.job.installation import (
     Installation,
     ask_esorex,
     available_recipes,

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_headers import content, write
 
-from musedask.reduction import scan
-from musedask.reduction.headers import HeaderFacts
-from musedask.reduction.inventory import (
+from musedask.reduction.finding import scan
+from musedask.reduction.finding.headers import HeaderFacts
+from musedask.reduction.finding.inventory import (
     FileState,
     default_inventory,
     read_inventory,
     write_inventory,
 )
-from musedask.reduction.scan import find_frames
+from musedask.reduction.finding.scan import find_frames
 
 
 @pytest.fixture

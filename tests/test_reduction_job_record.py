@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musedask.errors import FileError, MissingError
-from musedask.reduction.job_record import (
+from musedask.reduction.job.record import (
     FORMAT,
     Product,
     find_record,

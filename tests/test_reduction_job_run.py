@@ -21,13 +21,16 @@ from astropy.io import fits
 from esorex_jobs import DATES, align, combine, given, grid, images, offsets, pixel_tables
 
 from musedask.errors import FileError, InputError, MissingError
-from musedask.reduction import esorex, job_folder, job_lock, job_run
-from musedask.reduction.esorex import StoppedError, stop_all
-from musedask.reduction.job_failure import JobError
-from musedask.reduction.job_folder import RunFolders
-from musedask.reduction.job_lock import held
-from musedask.reduction.job_record import read_record
-from musedask.reduction.job_run import run_job
+from musedask.reduction.job import esorex
+from musedask.reduction.job import folder as job_folder
+from musedask.reduction.job import lock as job_lock
+from musedask.reduction.job import run as job_run
+from musedask.reduction.job.esorex import StoppedError, stop_all
+from musedask.reduction.job.failure import JobError
+from musedask.reduction.job.folder import RunFolders
+from musedask.reduction.job.lock import held
+from musedask.reduction.job.record import read_record
+from musedask.reduction.job.run import run_job
 from musedask.reduction.jobs import Job, ProductInput
 
 
@@ -383,7 +386,10 @@ def until(what, seconds=30.0):
 RUN = """
 import os, pickle, signal, sys
 from pathlib import Path
-from musedask.reduction import esorex, job_folder, job_lock, job_run
+from musedask.reduction.job import esorex
+from musedask.reduction.job import folder as job_folder
+from musedask.reduction.job import lock as job_lock
+from musedask.reduction.job import run as job_run
 job, folders = pickle.loads(Path(sys.argv[1]).read_bytes())
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -576,7 +582,7 @@ def test_without_locks_of_the_file_system_the_user_is_warned(tmp_path, monkeypat
     def none(descriptor, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("musedask.reduction.job_lock.fcntl.flock", none)
+    monkeypatch.setattr("musedask.reduction.job.lock.fcntl.flock", none)
     with held(tmp_path / "b.lock", 0):
         pass
     assert "no lock possible" in caplog.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from musedask.reduction.log import DumpedError, parse_log
+from musedask.reduction.job.log import DumpedError, parse_log
 
 # Lines as the real esorex 3.13.6 and MUSE pipeline 2.8.7 write them.
 LOG = """

@@ -11,8 +11,8 @@ from astropy.io import fits
 from esorex_jobs import DATES, GRID, grid, offsets
 
 from musedask.errors import InputError
+from musedask.reduction.job.made_inputs import made_file, offset_rows
 from musedask.reduction.jobs import MadeInput
-from musedask.reduction.made_inputs import made_file, offset_rows
 
 
 def approximately(cards):

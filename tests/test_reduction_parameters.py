@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musedask.errors import InputError, MissingError
-from musedask.reduction import parameters
-from musedask.reduction.parameters import Parameter, check_parameters, schema_of, schemas
+from musedask.reduction.job import parameters
+from musedask.reduction.job.parameters import Parameter, check_parameters, schema_of, schemas
 
 SCHEMA = {
     p.name: p

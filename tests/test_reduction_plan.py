@@ -22,11 +22,11 @@ from reduction_frames import (
 
 from musedask.config import Choice, ReductionConfig
 from musedask.errors import InputError, MissingError
-from musedask.reduction.calselector import CalFile, CalSelection
+from musedask.reduction.finding.calselector import CalFile, CalSelection
+from musedask.reduction.job.parameters import Parameter
 from musedask.reduction.jobs import STAGES, FileInput, Plan, ProductInput
-from musedask.reduction.parameters import Parameter
-from musedask.reduction.plan import plan_reduction
-from musedask.reduction.sequences import ALL_IFUS
+from musedask.reduction.planning.plan import plan_reduction
+from musedask.reduction.planning.sequences import ALL_IFUS
 
 TWO = ReductionConfig(ifus=(1, 2))
 ONE = ReductionConfig(ifus=(1,))

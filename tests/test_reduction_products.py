@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from musedask.errors import FileError
-from musedask.reduction.products import find_products, used_raw
+from musedask.reduction.job.products import find_products, used_raw
 
 
 def write(folder, name, extensions=(), **cards):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from musedask.config import Choice, config_of
 from musedask.errors import FileError, InputError
-from musedask.reduction.pymusepipe_files import import_pymusepipe
+from musedask.reduction.finding.pymusepipe_files import import_pymusepipe
 
 RC = """musecalib /soft/ESO/MUSE/muse-calib-2.6.2/cal/
 musecalib_time /soft/ESO/MUSE/astrocal/

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from musedask.errors import InputError
+from musedask.reduction.job.parameters import schema_of
 from musedask.reduction.jobs import STAGES
-from musedask.reduction.parameters import schema_of
 from musedask.reduction.recipes import RECIPES, SETTINGS_FOR, parameters_for, recipe_of
 from musedask.reduction.rules import RULES
 

@@ -10,9 +10,9 @@ import pytest
 from raw_headers import content, primary, write
 
 from musedask.errors import FileError, InputError
-from musedask.reduction import scan
+from musedask.reduction.finding import scan
+from musedask.reduction.finding.scan import find_frames
 from musedask.reduction.frames import Frame
-from musedask.reduction.scan import find_frames
 
 
 def dated(second, minute=0):

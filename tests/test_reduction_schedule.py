@@ -12,18 +12,18 @@ from reduction_frames import exposures, night, raw, tables, template
 
 from musedask.config import ReductionConfig
 from musedask.errors import InputError
-from musedask.reduction.estimate import estimate
 from musedask.reduction.jobs import FileInput, Job, Plan, ProductInput
-from musedask.reduction.plan import plan_reduction
-from musedask.reduction.plan_text import calplan_text, files_behind, plan_text, sof_lines
-from musedask.reduction.recipes import RECIPES
-from musedask.reduction.schedule import (
+from musedask.reduction.planning.estimate import estimate
+from musedask.reduction.planning.plan import plan_reduction
+from musedask.reduction.planning.plan_text import calplan_text, files_behind, plan_text, sof_lines
+from musedask.reduction.planning.schedule import (
     critical_path,
     priorities,
     ranks,
     seconds_by_recipe,
     simulate_schedule,
 )
+from musedask.reduction.recipes import RECIPES
 
 RAW = FileInput("BIAS", "/raw/x.fits", "1")
 

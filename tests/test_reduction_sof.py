@@ -10,8 +10,8 @@ from esorex_jobs import DATES, given, offsets
 from finished_jobs import finish
 
 from musedask.errors import FileError, InputError, MissingError
+from musedask.reduction.job.sof import prepare_sof, sof_text
 from musedask.reduction.jobs import FileInput, Job, ProductInput
-from musedask.reduction.sof import prepare_sof, sof_text
 
 
 @pytest.fixture

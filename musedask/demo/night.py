@@ -22,14 +22,14 @@ from musedask.errors import FileError, MusedaskError
 from musedask.fits import export_fits, open_cube
 from musedask.megacube import open_megacube
 from musedask.progress import Progress
-from musedask.reduction.reduce import reduce
+from musedask.reduction.running.reduce import reduce
 from musedask.run import open_run, write_new
 from musedask.simulation.raw import RawSpec, RawTruth, read_raw_truth, simulate_raw
 from musedask.stacking import StackOptions
 
 if TYPE_CHECKING:
-    from musedask.reduction.following import Show
-    from musedask.reduction.report import ReductionReport
+    from musedask.reduction.running.following import Show
+    from musedask.reduction.running.report import ReductionReport
 
 logger = logging.getLogger(__name__)
 

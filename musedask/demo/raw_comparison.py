@@ -21,6 +21,7 @@ from musedask.simulation.raw.truth import barycentric_ratio
 from musedask.simulation.sky import PointSource
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 APERTURE_PIX = 6.0
 ANNULUS_PIX = 8.0, 11.0
@@ -72,10 +73,12 @@ def compare_with_raw_truth(cube: xr.Dataset, truth: RawTruth) -> tuple[SourceFou
         for x, y in (sky.to_pixel(s.ra_deg, s.dec_deg) for s in truth.sources)
     ]
     psf = Psf(fwhm_arcsec=truth.spec.seeing_arcsec)
+    # Single voxels are missing where the pipeline rejected a cosmic ray.
+    covered = np.isfinite(flux).mean(axis=0) > 0.5
     found = tuple(
-        _measured(flux, wavelengths, place, source, ratio, psf)
+        _measured(flux, covered, wavelengths, place, source, ratio, psf)
         for place, source in zip(places, truth.sources, strict=True)
-        if _is_isolated(place, places, flux.shape)
+        if _is_isolated(place, places, covered)
     )
     if not found:
         raise InputError(f"{cube.attrs.get('name', 'the cube')}: has no isolated source in it")
@@ -106,17 +109,25 @@ def offset_error_spaxels(cubes: Iterable[xr.Dataset], truth: RawTruth) -> float:
 
 
 def _is_isolated(
-    place: tuple[float, float], places: Sequence[tuple[float, float]], shape: tuple[int, ...]
+    place: tuple[float, float], places: Sequence[tuple[float, float]], covered: Mask
 ) -> bool:
-    x, y = place
-    edge = min(x, y, shape[2] - 1 - x, shape[1] - 1 - y)
-    return edge > FROM_EDGE_PIX and all(
+    """Whether the cube has all around a place, and no other source is near."""
+    near = _distance_pix(covered.shape, place) < FROM_EDGE_PIX
+    # As many spaxels as the circle has: none of it lies off the cube.
+    whole = near.sum() > 0.97 * np.pi * FROM_EDGE_PIX**2 and bool(covered[near].all())
+    return whole and all(
         math.dist(place, other) > ISOLATED_PIX for other in places if other != place
     )
 
 
+def _distance_pix(shape: tuple[int, ...], place: tuple[float, float]) -> Floats:
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return np.asarray(np.hypot(columns - place[0], rows - place[1]))
+
+
 def _measured(
     flux: Floats,
+    covered: Mask,
     wavelengths: Floats,
     place: tuple[float, float],
     source: PointSource,
@@ -124,10 +135,7 @@ def _measured(
     psf: Psf,
 ) -> SourceFound:
     x, y = place
-    rows, columns = np.mgrid[: flux.shape[1], : flux.shape[2]]
-    # Single voxels are missing where the pipeline rejected a cosmic ray.
-    covered = np.isfinite(flux).mean(axis=0) > 0.5
-    radius = np.hypot(columns - x, rows - y)
+    radius = _distance_pix(covered.shape, place)
     aperture = (radius < APERTURE_PIX) & covered
     annulus = (radius > ANNULUS_PIX[0]) & (radius < ANNULUS_PIX[1]) & covered
     with quiet(RuntimeWarning):  # channels without any data

@@ -1,0 +1,1 @@
+"""From folders to tagged frames, and what they lack for a reduction."""

@@ -1,0 +1,1 @@
+"""From frames to a checked graph of jobs; nothing is read or written."""

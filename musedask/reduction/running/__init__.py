@@ -1,0 +1,1 @@
+"""A plan on a cluster: tasks, progress, resume, and what became of it."""

@@ -1,0 +1,216 @@
+"""The real recipes, from raw frames to cubes on one grid: killed, resumed, held to the truth.
+
+Two exposures are reduced by two worker processes, first with one IFU, while the
+client, a worker and esorex are killed; then with two, which has to use again
+whatever both have in common.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from astropy.io import fits
+from command_line import process, succeeded
+
+import musedask as md
+from musedask.demo.raw_comparison import compare_with_raw_truth, offset_error_spaxels
+from musedask.reduction.job.record import JobRecord, read_record
+from musedask.simulation import RawSpec, RawTruth, read_raw_truth, simulate_raw
+
+pytestmark = [pytest.mark.real_esorex, pytest.mark.slow]
+
+CONFIG = """\
+[reduction]
+ifus = {ifus}
+final = "cubes"
+wavelengths = "common"
+attempts = 20
+[reduction.muse_standard]
+profile = "circle"
+lambdamin = 6000
+lambdamax = 7000
+[reduction.muse_scipost]
+lambdamin = 6000
+lambdamax = 7000
+[cluster]
+kind = "local"
+workers = 2
+"""
+VICTIMS = ("client", "worker", "esorex")
+LATEST_KILL_S = 40.0
+
+
+def records(run: Path) -> dict[str, tuple[JobRecord, int]]:
+    """Key -> what is written down of each finished job, and when that was written."""
+    found = {}
+    for path in run.glob("products/*/*/job.json"):
+        record = read_record(path.parent)
+        assert record is not None, path
+        found[record.key] = record, path.stat().st_mtime_ns
+    return found
+
+
+def data_of(run: Path) -> dict[str, dict[str, str]]:
+    """Key of a job -> its files -> MD5 of their data: headers have the time in them."""
+    return {
+        key: {product.file: product.datamd5 for product in record.products}
+        for key, (record, _) in records(run).items()
+    }
+
+
+def victim(kind: str, client: psutil.Process) -> psutil.Process | None:
+    """The process to kill, if it is there."""
+    try:
+        family = client.children(recursive=True)
+        if kind == "client":
+            return client
+        if kind == "esorex":
+            return next((p for p in family if p.name() == "esorex"), None)
+        return next((p for p in family if "spawn_main" in " ".join(p.cmdline())), None)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def kill_at_random(run: Path, kind: str, rng: random.Random) -> bool:
+    """Reduce, and kill one process at a random moment; whether there was one to kill."""
+    running = process("reduce", run)
+    with suppress(subprocess.TimeoutExpired):
+        running.wait(timeout=rng.uniform(5.0, LATEST_KILL_S))
+    found = victim(kind, psutil.Process(running.pid)) if running.poll() is None else None
+    if found is not None:
+        found.send_signal(signal.SIGKILL)
+        time.sleep(2.0)
+    running.kill()
+    running.communicate(timeout=60)
+    return found is not None
+
+
+def esorex_of(run: Path) -> Iterator[psutil.Process]:
+    for one in psutil.process_iter(["name"]):
+        try:
+            if one.info["name"] == "esorex" and one.cwd().startswith(str(run)):
+                yield one
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            pass
+
+
+def configure(run: Path, ifus: list[int]) -> None:
+    (run / "musedask.toml").write_text(CONFIG.format(ifus=ifus))
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawTruth]:
+    folder = tmp_path_factory.mktemp("cascade")
+    yield simulate_raw(folder, RawSpec(ifus=(1, 2), n_exposures=2, seed=3))
+    shutil.rmtree(folder)  # gigabytes
+
+
+@pytest.fixture(scope="module")
+def one_ifu(night: RawTruth, campaign) -> dict[str, tuple[JobRecord, int]]:
+    """Records of a reduction of one IFU that was killed several times before its end."""
+    run = night.folder
+    configure(run, [1])
+    rng = random.Random(7)
+    seen: dict[str, int] = {}
+    kills = 0
+    for number in range(campaign(3, 12)):
+        kills += kill_at_random(run, VICTIMS[number % len(VICTIMS)], rng)
+        for key, (_, written) in records(run).items():
+            assert seen.setdefault(key, written) == written, "a finished job ran again"
+    assert kills, "nothing was killed"
+    succeeded("reduce", run)
+    found = records(run)
+    for key, written in seen.items():
+        assert found[key][1] == written, "a finished job ran again"
+    return found
+
+
+def check_against_truth(run: Path) -> None:
+    truth = read_raw_truth(run)
+    cubes = [md.open_cube(path) for path in md.open_run(run).exposures()]
+    assert len(cubes) == 2
+    assert offset_error_spaxels(cubes, truth) < 0.05
+    for cube in cubes:
+        found = compare_with_raw_truth(cube, truth)
+        assert len(found) >= 4
+        for source in found:
+            assert abs(source.east_spaxels) < 0.05
+            assert abs(source.north_spaxels) < 0.05
+            assert source.flux_ratio == pytest.approx(1.0, abs=0.1)
+            assert all(abs(error) < 0.1 for error in source.line_errors_angstrom)
+    assert any(s.line_errors_angstrom for s in compare_with_raw_truth(cubes[0], truth))
+
+
+def test_killed_again_and_again_it_ends_with_cubes_that_are_true(night, one_ifu):
+    check_against_truth(night.folder)
+    assert not list(esorex_of(night.folder))
+    assert not list((night.folder / "scratch").iterdir())
+
+
+def test_once_done_nothing_is_done_again(night, one_ifu):
+    answer = succeeded("reduce", night.folder)
+    assert f"all {len(one_ifu)} jobs are done already" in answer.out
+    assert records(night.folder) == one_ifu
+
+
+def test_a_job_repeated_by_hand_gives_the_same_data(night, one_ifu, tmp_path):
+    for recipe in ("muse_wavecal", "muse_exp_align"):
+        record = next(one for one, _ in one_ifu.values() if one.recipe == recipe)
+        place = tmp_path / recipe
+        place.mkdir()
+        subprocess.run(["sh", record.folder / "repeat.sh"], cwd=place, check=True, timeout=120)
+        for product in record.products:
+            (again,) = place.rglob(product.file)
+            assert md5_of(again) == product.datamd5
+
+
+def md5_of(path: Path) -> str:
+    return str(fits.getval(path, "DATAMD5"))
+
+
+def test_an_exposure_on_the_grid_is_copied_bit_for_bit(night, one_ifu):
+    cubes = md.open_exposures(md.open_run(night.folder).exposures())
+    grid = md.CubeGrid.enclosing(cubes)
+    for cube in cubes:
+        stacked = md.stack([cube], None, grid, methods=("mean",))["mean"]["flux"].values
+        own = cube["flux"].values[np.isfinite(cube["variance"].values)]
+        np.testing.assert_array_equal(np.sort(stacked[np.isfinite(stacked)]), np.sort(own))
+
+
+def test_a_second_ifu_uses_again_what_does_not_depend_on_it(night, one_ifu):
+    run = night.folder
+    configure(run, [1, 2])
+    succeeded("reduce", run)
+    after = records(run)
+    alone = {key for key, (record, _) in one_ifu.items() if record.ifu == 1}
+    for key in alone:
+        if after[key][0].recipe != "muse_scibasic":
+            assert after[key] == one_ifu[key]
+    fresh = [record for key, (record, _) in after.items() if key not in one_ifu]
+    calibrations = ("muse_bias", "muse_flat", "muse_wavecal", "muse_lsf")
+    assert {r.ifu for r in fresh if r.recipe in calibrations} == {2}
+    check_against_truth(run)
+
+
+def test_killed_or_not_the_data_are_the_same(night, one_ifu, tmp_path, campaign):
+    if not campaign(0, 1):
+        pytest.skip("a second cascade is a part of the whole campaign only")
+    run = tmp_path / "undisturbed"
+    run.mkdir()
+    for name in ("raw", "static"):
+        (run / name).symlink_to(night.folder / name)
+    configure(run, [1])
+    succeeded("reduce", run)
+    undisturbed = data_of(run)
+    killed = data_of(night.folder)
+    assert {key: killed[key] for key in undisturbed} == undisturbed
