@@ -14,7 +14,7 @@ from fake_jobs import EsorexFailedError
 from fits_files import write_cube
 
 from musedask.offsets import Offset, OffsetTable
-from musedask.reduction.job_record import RECORD_NAME, JobRecord, Product, record_text
+from musedask.reduction.job.record import RECORD_NAME, JobRecord, Product, record_text
 from musedask.reduction.jobs import Job, MadeInput
 
 PIXEL_DEG = 0.2 / 3600

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from musedask.reduction.job_record import JobRecord, Product, UsedFile, record_text
+from musedask.reduction.job.record import JobRecord, Product, UsedFile, record_text
 
 
 def a_record(folder, recipe="muse_bias", products=(), **changed):

@@ -58,8 +58,8 @@ def frames(folders: tuple[Path, ...]) -> None:
     Reads the headers of all FITS files below each DIR. For a folder with a
     musedask.toml it looks where that says.
     """
-    from musedask.reduction.frame_report import frame_report
-    from musedask.reduction.scan import find_frames
+    from musedask.reduction.finding.frame_report import frame_report
+    from musedask.reduction.finding.scan import find_frames
 
     given = folders or (Path("."),)
     places, inventory = _places(given)
@@ -75,7 +75,7 @@ def _places(given: tuple[Path, ...]) -> tuple[list[Path], Path | None]:
 
     if len(given) > 1 or not (given[0] / CONFIG_NAME).is_file():
         return list(given), None
-    from musedask.reduction.material import INVENTORY
+    from musedask.reduction.running.material import INVENTORY
 
     run = open_run(given[0])
     run.state.mkdir(exist_ok=True)
@@ -98,9 +98,9 @@ def plan(
     what they need in time, memory and disk. A missing calibration is an error
     that names the exposures it is missing for.
     """
-    from musedask.reduction.estimate import estimate
-    from musedask.reduction.plan_text import calplan_text, plan_text
-    from musedask.reduction.reduce import plan_run
+    from musedask.reduction.planning.estimate import estimate
+    from musedask.reduction.planning.plan_text import calplan_text, plan_text
+    from musedask.reduction.running.reduce import plan_run
     from musedask.run import open_run
 
     opened = open_run(run)
@@ -150,7 +150,7 @@ def _reduced(run: Path, workers: int | None, **given: Any) -> Any:
     from dataclasses import replace
 
     from musedask.cli.showing import reduction_shown
-    from musedask.reduction.reduce import reduce
+    from musedask.reduction.running.reduce import reduce
     from musedask.run import open_run
 
     opened = open_run(run)
@@ -171,7 +171,7 @@ def status(run: Path) -> None:
     Jobs by recipe and by exposure, what runs at this moment, what failed and
     why, and how long it will still take.
     """
-    from musedask.reduction.status import status_of
+    from musedask.reduction.running.status import status_of
     from musedask.run import open_run
 
     click.echo(status_of(open_run(run)))
@@ -188,7 +188,7 @@ def from_pymusepipe(rc: Path, calib: Path, output: Path | None) -> None:
     RC is rc.dic, CALIB is calib_tables.dic. What is not taken over stands in
     comments, with the reason.
     """
-    from musedask.reduction.pymusepipe_files import import_pymusepipe
+    from musedask.reduction.finding.pymusepipe_files import import_pymusepipe
     from musedask.run import write_new
 
     text = import_pymusepipe(rc, calib)

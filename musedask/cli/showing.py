@@ -12,7 +12,7 @@ from musedask import console
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from musedask.reduction.following import Show, Snapshot
+    from musedask.reduction.running.following import Show, Snapshot
 
 RUNNING_SHOWN = 8
 LINE_EVERY_S = 60.0
