@@ -15,7 +15,7 @@ BENCHMARK_ARGS ?=
 .PHONY: help demo test benchmark check format setup clean
 
 help:
-	@echo "make demo       observe a real sky again, stack it, and say where to look"
+	@echo "make demo       from raw frames to a mega-cube, and one of real data; says where to look"
 	@echo "make test       all checks and tests"
 	@echo "make benchmark  measure stacking, export, reading and scaling beside others"
 	@echo "make check      ruff and mypy alone"
@@ -26,6 +26,7 @@ setup:
 	@.ci/venv
 
 demo: setup
+	@.ci/tools
 	$(BIN)/musedask demo demo
 
 check: setup

@@ -13,10 +13,15 @@ from musedask.simulation import simulate_exposures
 README = Path(__file__).parent.parent / "README.md"
 
 
+def python_blocks() -> list[str]:
+    """What stands in the README for Python: stacking, then reducing."""
+    return re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
+
+
 # mpdaf cannot read a unit with two slashes without astropy's remark on them.
 @pytest.mark.filterwarnings("ignore::astropy.units.UnitsWarning")
 def test_the_fifteen_lines_of_python_make_a_cube_that_mpdaf_opens(tmp_path, monkeypatch):
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
+    block, _ = python_blocks()
     truth = simulate_exposures(tmp_path / "exposures", 2)
     truth.offsets.write(tmp_path / "offsets.ecsv")
     monkeypatch.chdir(tmp_path)

@@ -21,6 +21,7 @@ import psutil
 import pytest
 from astropy.io import fits
 from command_line import process, succeeded
+from test_readme import python_blocks
 
 import musedask as md
 from musedask.demo.raw_comparison import compare_with_raw_truth, offset_error_spaxels
@@ -161,6 +162,15 @@ def test_once_done_nothing_is_done_again(night, one_ifu):
     answer = succeeded("reduce", night.folder)
     assert f"all {len(one_ifu)} jobs are done already" in answer.out
     assert records(night.folder) == one_ifu
+
+
+def test_the_lines_of_the_readme_reduce_a_run(night, one_ifu, tmp_path, monkeypatch):
+    _, block = python_blocks()
+    (tmp_path / "mudf").symlink_to(night.folder)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"md": md}
+    exec(compile(block, "README.md", "exec"), names)
+    assert len(names["cubes"]) == 2
 
 
 def test_a_job_repeated_by_hand_gives_the_same_data(night, one_ifu, tmp_path):

@@ -9,6 +9,7 @@ import click
 
 from musedask import console
 from musedask.cli.options import A_FOLDER, computing, verbose
+from musedask.errors import MissingError
 
 
 @click.group()
@@ -110,13 +111,9 @@ def demo(folder: Path, threads: int | None, only_stack: bool) -> None:
     FOLDER.
     """
     from musedask import demo as demonstration  # simulation and plots only if asked for
-    from musedask.cli.showing import reduction_shown
 
     if not only_stack:
-        night = demonstration.run_night(
-            folder / "night", bar=console.progress_bar, shown=reduction_shown, say=console.say
-        )
-        click.echo(f"{night}\n")
+        click.echo(f"{_night(folder / 'night')}\n")
     with (
         computing(threads, None),
         console.compilation_said(),
@@ -124,3 +121,16 @@ def demo(folder: Path, threads: int | None, only_stack: bool) -> None:
     ):
         report = demonstration.run(folder, bar, console.say)
     click.echo(report)
+
+
+def _night(folder: Path) -> object:
+    """Run the demo's first part; what became of it."""
+    from musedask import demo as demonstration
+    from musedask.cli.showing import reduction_shown
+
+    try:
+        return demonstration.run_night(
+            folder, bar=console.progress_bar, shown=reduction_shown, say=console.say
+        )
+    except MissingError as err:
+        return f"The part with raw frames is left out: {err}"

@@ -22,6 +22,7 @@ from musedask.errors import FileError, MusedaskError
 from musedask.fits import export_fits, open_cube
 from musedask.megacube import open_megacube
 from musedask.progress import Progress
+from musedask.reduction.job.installation import installation
 from musedask.reduction.running.reduce import reduce
 from musedask.run import open_run, write_new
 from musedask.simulation.raw import RawSpec, RawTruth, read_raw_truth, simulate_raw
@@ -133,6 +134,7 @@ def run_night(
         If the folder cannot be written, or a recipe fails.
     """
     started = time.monotonic()
+    installation()  # or complain before the work
     truth = _raw_frames(folder, bar, say)
     if not (folder / CONFIG_NAME).exists():
         write_new(folder / CONFIG_NAME, CONFIG)
