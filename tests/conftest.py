@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -37,7 +38,10 @@ def _esorex_is_missing() -> str:
     """Say what is missing, or nothing."""
     if shutil.which("esorex") is None:
         return "esorex is not installed (Debian package esorex)"
-    listing = subprocess.run(["esorex", "--recipes"], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:  # where esorex leaves its log
+        listing = subprocess.run(
+            ["esorex", "--recipes"], cwd=folder, capture_output=True, text=True, check=False
+        )
     if "muse_scipost" not in listing.stdout:
         return "esorex finds no MUSE recipes (Debian package cpl-plugin-muse)"
     return ""
