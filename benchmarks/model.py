@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.ratios import Side, newest
 from benchmarks.records import Record
+from benchmarks.suites import BASE, MOST
 from musedask.errors import MissingError
 
 
@@ -15,12 +16,14 @@ from musedask.errors import MissingError
 class Rates:
     """What one core of the measured machine needs."""
 
-    cpu_per_voxel_s: float
-    """Processor seconds for an input voxel, end to end."""
+    in_s: float
+    """Processor seconds for an input voxel: reading, resampling, combining."""
+    out_s: float
+    """Processor seconds for a voxel of the grid: what does not grow with the exposures."""
     task_s: float
     """Wall seconds that the arrangement of a task takes, which nodes do not share."""
     read_share: float
-    """Bytes read over bytes of the exposures: tiles share rows."""
+    """Bytes read over bytes of the exposures."""
     start_s: float
     """Wall seconds until a worker's first task: imports and compiled code."""
     size: str
@@ -62,6 +65,11 @@ class Build:
         return self.n_exposures * self.n_channels * self.side**2
 
     @property
+    def voxels_out(self) -> int:
+        """Of the grid, as far as fields cover it."""
+        return self.n_pointings * self.n_channels * self.side**2
+
+    @property
     def bytes_in(self) -> int:
         """DATA and STAT."""
         return 8 * self.n_voxels
@@ -69,7 +77,7 @@ class Build:
     @property
     def bytes_out(self) -> int:
         """Of the store, without compression."""
-        return 14 * self.n_values * self.n_pointings * self.n_channels * self.side**2
+        return 14 * self.n_values * self.voxels_out
 
     @property
     def n_tasks(self) -> int:
@@ -116,31 +124,44 @@ def duration(build: Build, rates: Rates, cluster: Cluster, nodes: int) -> Durati
     waves = math.ceil(build.n_tasks / cores) * cores / build.n_tasks  # the last one is not full
     traffic = build.bytes_in * rates.read_share + build.bytes_out
     rate = min(nodes * cluster.node_rate, cluster.system_rate)
+    work = build.n_voxels * rates.in_s + build.voxels_out * rates.out_s
     return Duration(
-        nodes, build.n_voxels * rates.cpu_per_voxel_s / cores * waves, traffic / rate,
-        rates.start_s + build.n_tasks * rates.task_s,
-    )  # fmt: skip
+        nodes, work / cores * waves, traffic / rate, rates.start_s + build.n_tasks * rates.task_s
+    )
 
 
 def measured_rates(records: Sequence[Record]) -> Rates:
-    """The rates that a model needs, of the largest runs that there are.
+    """The rates that a model needs, of the largest runs of scaling that there are.
+
+    They are differences between a large and a small job, so that what a job
+    takes whatever its size (a second or so) does not enter.
 
     Raises
     ------
     MissingError
-        If stacking or scaling was not measured at one size.
+        If scaling was not measured.
     """
     for size in ("full", "small", "tiny"):
         own = newest([record for record in records if record.size == size])
-        stacked = _middle(own, Side("stacking", "peers", "musedask", "cpu_per_gvox"))
-        start = _middle(own, Side("stacking", "peers", "musedask", "start_s"))
+        # More exposures on the same grid, then more channels of everything.
+        in_s = _growth(own, "exposures", "cpu_s") / _growth(own, "exposures", "n_voxels")
+        more_in = _growth(own, "wavelengths", "n_voxels")
+        rest = _growth(own, "wavelengths", "cpu_s") - in_s * more_in
+        out_s = rest / _growth(own, "wavelengths", "voxels_out")
+        share = _growth(own, "wavelengths", "asked_read") / (8 * more_in)
+        start = _middle(own, Side("scaling", "exposures", MOST, "start_s"))
         task = _task_overhead(own)
-        if not math.isnan(stacked + start + task):
-            return Rates(stacked / 1e9, task, _read_share(own), start, size)
+        if math.isfinite(in_s + out_s + share + start + task):
+            return Rates(max(0.0, in_s), max(0.0, out_s), task, max(1.0, share), start, size)
     raise MissingError(
-        "the model needs the records of stacking and of scaling at one size: run "
-        "python -m benchmarks stacking and python -m benchmarks scaling first"
+        "the model needs the records of scaling: run python -m benchmarks scaling first"
     )
+
+
+def _growth(records: Sequence[Record], case: str, quantity: str) -> float:
+    """By how much a quantity is more in the largest job of a series than in the base."""
+    most, base = (_middle(records, Side("scaling", case, role, quantity)) for role in (MOST, BASE))
+    return most - base if most != base else math.nan
 
 
 def _middle(records: Sequence[Record], side: Side) -> float:
@@ -151,27 +172,17 @@ def _middle(records: Sequence[Record], side: Side) -> float:
 def _task_overhead(records: Sequence[Record]) -> float:
     """Wall time of planning and optimising for a block, at the most exposures."""
     parts = [
-        _middle(records, Side("scaling", "graph", "most", key))
+        _middle(records, Side("scaling", "graph", MOST, key))
         for key in ("plan_s", "optimise_s", "blocks")
     ]
     return (parts[0] + parts[1]) / parts[2] if parts[2] else math.nan
 
 
-def _read_share(records: Sequence[Record]) -> float:
-    """Bytes that were asked for, over those of DATA and STAT, on the widest mosaic."""
-    side = Side("scaling", "area", "most", "wall_s")
-    shares = [
-        record.traffic["asked_read"] / (8 * record.n_voxels)
-        for record in records
-        if side.matches(record) and record.n_voxels and record.traffic
-    ]
-    return max(1.0, sorted(shares)[len(shares) // 2]) if shares else 1.0
-
-
 def estimate(rates: Rates, cluster: Cluster) -> str:
     """A Markdown table of what builds take on 1, 10 and 100 nodes, with what was assumed."""
     lines = [
-        f"Rates of the {rates.size} runs: {rates.cpu_per_voxel_s * 1e9:.1f} cpu-s/Gvox, "
+        f"Rates of the {rates.size} runs: {rates.in_s * 1e9:.1f} cpu-s/Gvox that goes in and "
+        f"{rates.out_s * 1e9:.1f} that comes out, "
         f"{rates.task_s * 1e3:.2f} ms a task, {rates.read_share:.2f} of the bytes read, "
         f"{rates.start_s:.1f} s to start. Nodes of {cluster.cores} cores, "
         f"{cluster.node_rate / 1e9:g} GB/s each, {cluster.system_rate / 1e9:g} GB/s for all.",

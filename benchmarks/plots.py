@@ -63,8 +63,10 @@ def plot_scaling(records: Sequence[Record], path: Path) -> Path | None:
                 [n / sizes[0] for n in sizes], [s.middle for s in spreads], _whiskers(spreads),
                 marker="o", capsize=2, label=f"{case}, from {sizes[0]}",
             )  # fmt: skip
-    axes[0].set(xlabel="times as many", ylabel="wall s/Gvox", xscale="log", ylim=(0, None))
-    axes[1].set(xlabel="times as many", ylabel="peak memory, GiB", xscale="log", ylim=(0, None))
+    for axis, label in zip(axes, ("wall s/Gvox", "peak memory, GiB"), strict=True):
+        axis.set(xlabel="times as many", ylabel=label, ylim=(0, None))
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:g}")
     axes[1].legend()
     figure.savefig(path, dpi=120)
     return path

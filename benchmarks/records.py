@@ -89,8 +89,9 @@ class Record:
             return float(getattr(self, f"{seconds}_s")) / amount * 1e9 if amount else math.nan
         if quantity == "peak_gib":
             return self.peak_rss / 2**30
-        if quantity in self.metrics:
-            return float(self.metrics[quantity])
+        for numbers in (self.metrics, self.traffic):
+            if quantity in numbers:
+                return float(numbers[quantity])
         if quantity in {f.name for f in fields(self)}:
             return float(getattr(self, quantity))
         return math.nan

@@ -23,7 +23,9 @@ class Dimensions:
     """How large things are at a size."""
 
     exposures: DataSpec
-    """What most of the stacking is done on."""
+    """What all peers stack."""
+    variants: int
+    """Channels of what is stacked in several ways."""
     whole: DataSpec
     """What is read from a cold disk."""
     diamond_side: int
@@ -56,15 +58,15 @@ class Dimensions:
 
 DIMENSIONS: Mapping[Size, Dimensions] = {
     "tiny": Dimensions(
-        DataSpec(6, 8, 40), DataSpec(3, 16, 40), 56, 1, (3, 6), 8, (8, 16), (1, 2), (5, 10),
+        DataSpec(6, 8, 40), 8, DataSpec(3, 16, 40), 56, 1, (3, 6), 8, (8, 16), (1, 2), (5, 10),
         (64, 24), 5, 16, 24, 40, 10,
     ),
     "small": Dimensions(
-        DataSpec(12, 128, 320), DataSpec(12, 128, 320), 450, 1, (6, 12, 24, 48), 16, (64, 256),
-        (1, 4), (10, 100), (3681, 320), 100, 256, 512, 320, 20,
+        DataSpec(12, 128, 320), 64, DataSpec(12, 128, 320), 450, 1, (6, 12, 24, 48), 16, (64, 256),
+        (1, 4), (10, 100), (3681, 320), 100, 256, 512, 320, 8,
     ),
     "full": Dimensions(
-        DataSpec(12, 256, 320), DataSpec(12, 3681, 320), 450, 4, (6, 12, 24, 48, 96), 64,
+        DataSpec(12, 256, 320), 256, DataSpec(12, 3681, 320), 450, 4, (6, 12, 24, 48, 96), 64,
         (400, 3681), (1, 4, 9), (10, 100, 1000), (3681, 320), 1000, 1000, 3681, 320, 100,
     ),
 }  # fmt: skip
@@ -82,9 +84,10 @@ def _job(
 def stacking(size: Size) -> tuple[Case, ...]:
     """Exposures into a stack, beside all peers and the floors; ways of resampling; statistics."""
     d = DIMENSIONS[size]
-    turned = replace(d.exposures, geometry="turn")
-    diamond = replace(d.exposures, geometry="diamond", side=d.diamond_side)
-    kinds = [("shift", d.exposures), ("turn", turned)]
+    upright = replace(d.exposures, n_channels=d.variants)
+    turned = replace(upright, geometry="turn")
+    diamond = replace(upright, geometry="diamond", side=d.diamond_side)
+    kinds = [("shift", upright), ("turn", turned)]
     peers = [
         "musedask", "musedask-kernel", "floor-read", "xarray-dask", "mpdaf-median",
         "mpdaf-combine", "mpdaf-pycombine", "cosmos-interp", "cosmos-adaptive", "reproject-coadd",
@@ -106,11 +109,11 @@ def stacking(size: Size) -> tuple[Case, ...]:
             for kind, data in kinds
         ),
         (
-            _job("statistics", "median", "musedask", d.exposures),
-            _job("statistics", "all three", "musedask", d.exposures, methods=THREE),
+            _job("statistics", "median", "musedask", upright),
+            _job("statistics", "all three", "musedask", upright, methods=THREE),
         ),
         (
-            _job("footprint", "upright", "musedask", d.exposures),
+            _job("footprint", "upright", "musedask", upright),
             _job("footprint", "turned by 45 degrees", "musedask", diamond),
         ),
         (
@@ -120,7 +123,7 @@ def stacking(size: Size) -> tuple[Case, ...]:
                  once=True),
         ),
         tuple(
-            _job("pipeline", f"{n} exposures", "esorex-combine", exposures=n, role=role,
+            _job("pipeline", f"{n} exposures", "esorex-combine", exposures=n, role=role, once=True,
                  channels=d.table_channels, side=d.side)
             for n, role in ((2, BASE), (6, MOST))
         ),

@@ -220,10 +220,12 @@ def _cut_out(variable: Any, window: reference.Window) -> Array:
 
 
 def _store_metrics(job: Job, store: Path) -> dict[str, float]:
-    """Size of the store, and the share of the noise that lies in the field."""
+    """Size of the grid and of the store, and the share of the noise that lies in the field."""
     from benchmarks.exposures import field_of, used_bytes
 
+    header = grid_header(_data(job))
     return {
+        "voxels_out": float(header["NAXIS1"] * header["NAXIS2"] * header["NAXIS3"]),
         "store_bytes": float(used_bytes(store)),
         "valid_share": float(field_of(_data(job)).mean()),
     }
