@@ -62,6 +62,26 @@ def make_exposure_table(
     for file in files:
         facts.append(read_facts(Path(file).absolute(), measure=measure))
         ticker.step()
+    return exposure_table_of(facts, pointing_radius_arcsec)
+
+
+def exposure_table_of(
+    facts: Sequence[ExposureFacts], pointing_radius_arcsec: float = 20.0
+) -> Table:
+    """Make the exposure table of what is known of some files.
+
+    Parameters
+    ----------
+    facts
+        One for each file.
+    pointing_radius_arcsec
+        As in :func:`make_exposure_table`.
+
+    Raises
+    ------
+    FileError
+        If none of the files could be read.
+    """
     if not any(fact.is_good for fact in facts):
         reasons = "; ".join(f"{fact.path}: {fact.reason}" for fact in facts[:3])
         raise FileError(

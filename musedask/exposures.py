@@ -88,7 +88,9 @@ COLUMNS = (
 """The columns of an exposure table, in order; ``path`` alone is needed."""
 
 
-def read_exposure_table(path: str | os.PathLike[str], *, must_exist: bool = True) -> Table:
+def read_exposure_table(
+    path: str | os.PathLike[str], *, must_exist: bool = True, must_use: bool = True
+) -> Table:
     """Read an exposure table (ECSV) and check it.
 
     Parameters
@@ -97,6 +99,8 @@ def read_exposure_table(path: str | os.PathLike[str], *, must_exist: bool = True
         The ECSV file. File names in it are relative to its folder.
     must_exist
         Whether the files of the used rows have to be there.
+    must_use
+        Whether a row has to be used.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def read_exposure_table(path: str | os.PathLike[str], *, must_exist: bool = True
         If the table, or a file of a used row, cannot be read.
     InputError
         If the table or a value in it is not understood (the row is named), two
-        used rows are the same exposure, or no row is used.
+        used rows are the same exposure, or no row is used though one has to be.
     """
     name = Path(path)
     try:
@@ -133,17 +137,36 @@ def read_exposure_table(path: str | os.PathLike[str], *, must_exist: bool = True
     except Exception as err:  # astropy raises what it likes on broken tables
         raise InputError(f"{name}: this ECSV table is broken: {err}") from err
     return check_exposure_table(
-        table, folder=name.absolute().parent, what=str(name), must_exist=must_exist
-    )
+        table, folder=name.absolute().parent, what=str(name), must_exist=must_exist,
+        must_use=must_use,
+    )  # fmt: skip
 
 
 def write_exposure_table(
-    table: Table, path: str | os.PathLike[str], *, overwrite: bool = False
+    table: Table,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    root: str | os.PathLike[str] | None = None,
+    must_use: bool = True,
 ) -> None:
     """Write an exposure table as ECSV with aligned columns, in one step.
 
-    Files below the table's folder are written relative to it, so that the
-    folder can move; others with their absolute path.
+    Files below ``root`` are written relative to the table, so that the folder
+    can move; others with their absolute path.
+
+    Parameters
+    ----------
+    table
+        The table.
+    path
+        The ECSV file.
+    overwrite
+        Whether a file that is there may be replaced.
+    root
+        A folder above the table; its own by default.
+    must_use
+        Whether a row has to be used.
 
     Raises
     ------
@@ -161,14 +184,17 @@ def write_exposure_table(
             f"{name} is there already and may hold edits; choose another name, or overwrite it "
             "on purpose (overwrite=True)"
         )
-    result = check_exposure_table(table, what="the exposure table", must_exist=False)
+    result = check_exposure_table(
+        table, what="the exposure table", must_exist=False, must_use=must_use
+    )
+    base = Path(root).absolute() if root is not None else name.parent
     paths = {spec.name for spec in COLUMNS if spec.is_path}
     for key in result.colnames:
         column = result[key]
         if isinstance(column, Column) and column.dtype.kind == "U" and column.ndim == 1:
             values = [_text_of(value) for value in np.ma.filled(column, "").tolist()]
             if key in paths:
-                values = [_relative(value, name.parent) for value in values]
+                values = [_relative(value, name.parent, base) for value in values]
             result.replace_column(key, _like(column, values))
     buffer = io.StringIO()
     result.write(buffer, format="ascii.ecsv")
@@ -191,6 +217,7 @@ def check_exposure_table(
     folder: str | os.PathLike[str] | None = None,
     what: str = "the exposure table",
     must_exist: bool = True,
+    must_use: bool = True,
 ) -> Table:
     """Bring a table into the form that :func:`read_exposure_table` gives.
 
@@ -204,6 +231,8 @@ def check_exposure_table(
         What to call the table in errors.
     must_exist
         Whether the files of the used rows have to be there.
+    must_use
+        Whether a row has to be used.
 
     Raises
     ------
@@ -230,7 +259,7 @@ def check_exposure_table(
             result.replace_column(spec.name, column)
         else:
             result.add_column(column)
-    _check_rows(result, what, must_exist)
+    _check_rows(result, what, must_exist, must_use)
     return result
 
 
@@ -299,10 +328,10 @@ def _bool_of(value: Any) -> bool:
     return word in _YES
 
 
-def _check_rows(table: Table, what: str, must_exist: bool) -> None:
+def _check_rows(table: Table, what: str, must_exist: bool, must_use: bool) -> None:
     """Raise for rows that contradict themselves or one another."""
     used = np.flatnonzero(table["use"])
-    if used.size == 0:
+    if used.size == 0 and must_use:
         reasons = sorted({str(reason) for reason in table["reason"] if reason})
         raise InputError(
             f"{what}: not one of {counted(len(table), 'row')} is used"
@@ -346,11 +375,11 @@ def _absolute(value: str, base: Path) -> str:
     return os.path.normpath(base / Path(value).expanduser()) if value else ""
 
 
-def _relative(value: str, folder: Path) -> str:
-    """A file name relative to ``folder`` if it lies below."""
-    if not value or not Path(value).is_relative_to(folder):
+def _relative(value: str, folder: Path, root: Path) -> str:
+    """A file name relative to ``folder`` if it lies below ``root``."""
+    if not value or not Path(value).is_relative_to(root):
         return value
-    name = str(Path(value).relative_to(folder))
+    name = os.path.relpath(value, folder)
     return f"./{name}" if name.startswith("#") else name  # a line must not become a comment
 
 

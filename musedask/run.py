@@ -6,7 +6,7 @@
 ``products/RECIPE/KEY/``  what each finished job made, with its log
 ``cubes/``                links to the exposure cubes, named for people; in ``sky/`` those of
                           the sky, in ``combined/`` what was combined of several
-``tables/``               offsets and other tables
+``tables/``               exposures, offsets, quality measures, used frames
 ``logs/``                 a log of each reduction
 ``scratch/``              jobs at work, and what failed ones left
 ``.musedask/``            inventory, plan, locks, failures: musedask's own notes
@@ -80,7 +80,7 @@ class Run:
 
     @property
     def tables(self) -> Path:
-        """Offsets that were measured."""
+        """Exposures, offsets, quality measures, used frames."""
         return self.folder / "tables"
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from fake_jobs import EsorexFailedError
 from fits_files import write_cube
+from stub_esorex import fits_bytes
 
 from musedask.offsets import Offset, OffsetTable
 from musedask.reduction.job.record import RECORD_NAME, JobRecord, Product, record_text
@@ -71,7 +72,7 @@ class FakeRecipes:
             )  # fmt: skip
             OffsetTable(tuple(rows)).write(path, format="offset_list")
         else:
-            path.write_bytes(b"product")
+            path.write_bytes(fits_bytes({"DATE-OBS": job.title, "ESO PRO CATG": tag}))
         return Product(path.name, tag, job.ifu, "white", "", path.stat().st_size, "")
 
     def _cube(self, path: Path, job: Job) -> None:

@@ -130,7 +130,7 @@ def test_final_cubes_lie_on_one_lattice_with_the_measured_offsets(night):
     assert all("muse_scipost" in os.readlink(path) for path in report.cubes)
     shapes = [CubeGrid.from_file(path).shape[1:] for path in report.cubes]
     assert shapes == [(int(g["NAXIS2"]), int(g["NAXIS1"])) for g in grids]
-    (table,) = night.run.tables.glob("*.ecsv")
+    (table,) = night.run.tables.glob("offsets_*.ecsv")
     rows = OffsetTable.read(table)
     assert {row.name for row in rows} == {f"MUSE.{date}" for date in night.recipes.pointings}
     kept = {row.date_obs: row.ra_offset_arcsec for row in rows}

@@ -164,17 +164,26 @@ def _reduced(run: Path, workers: int | None, **given: Any) -> Any:
 
 @click.command()
 @the_run
+@click.option("--tables", is_flag=True, help="Write the tables of what is done, as at its end.")
 @verbose
-def status(run: Path) -> None:
+def status(run: Path, tables: bool) -> None:
     """Say how far a reduction is, in whichever process.
 
     Jobs by recipe and by exposure, what runs at this moment, what failed and
-    why, and how long it will still take.
+    why, what is stale, and how long it will still take.
+
+    A reduction writes tables at its end: RUN/tables/qc.ecsv has the quality
+    measures of the products, used_frames.ecsv what each job was made from, and
+    exposures.ecsv is what 'musedask stack RUN' takes: it can be edited.
     """
     from musedask.reduction.running.status import status_of
+    from musedask.reduction.running.tables import write_tables_of
     from musedask.run import open_run
 
-    click.echo(status_of(open_run(run)))
+    opened = open_run(run)
+    click.echo(status_of(opened))
+    if tables:
+        click.echo(f"\n{write_tables_of(opened)}")
 
 
 @click.command("import-pymusepipe")

@@ -9,6 +9,7 @@ to astropy.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 CARD = 80
@@ -56,6 +57,28 @@ def plain_value(raw: bytes, key: str) -> Any:
             return _value(rest)
         at = raw.find(start, at + 1)
     return None
+
+
+def plain_values(raw: bytes, beginning: str) -> Iterator[tuple[str, Any]]:
+    """Name and value of each plain card of a hierarchy, in their order; others are left out.
+
+    Parameters
+    ----------
+    raw
+        Cards of a header, 80 bytes each, without END.
+    beginning
+        How their names begin, without ``HIERARCH``: ``ESO QC``. It is not part of the names
+        that are given.
+    """
+    start = b"HIERARCH " + beginning.upper().encode("ascii") + b" "
+    for at in range(0, len(raw), CARD):
+        if raw.startswith(start, at):
+            name, sign, rest = raw[at + len(start) : at + CARD].partition(b"=")
+            try:
+                value = _value((sign + rest).rstrip())
+            except NotPlain:
+                continue
+            yield name.decode("ascii", errors="replace").strip(), value
 
 
 def _value(rest: bytes) -> Any:

@@ -21,6 +21,7 @@ from musedask.reduction.running.following import Durations, Show
 from musedask.reduction.running.links import CUBE, link_cubes
 from musedask.reduction.running.material import Material, Placed, key_of, read_material
 from musedask.reduction.running.report import ReductionReport
+from musedask.reduction.running.tables import Tables, dates_of, write_tables
 from musedask.run import Run, held, name_for_people
 
 
@@ -70,8 +71,10 @@ def reduce(
         material = read_material(run, progress=progress, call_esorex=not dry_run)
         _carry_out_all(carrier, material, first, last)
         cubes: tuple[Path, ...] = ()
+        tables = Tables(run.tables)
         if not dry_run:
             cubes = link_cubes(run, carrier.jobs.values(), carrier.records, material.frames)
+            tables = _tables(carrier, material, cubes)
         now = carrier.snapshot(run.config.cluster.workers or cores())
         return ReductionReport(
             folder=run.folder,
@@ -81,6 +84,7 @@ def reduce(
             notes=tuple(carrier.notes),
             problems=tuple(carrier.problems),
             cubes=cubes,
+            tables=tuple(tables.folder / name for name in tables.names),
             seconds=time.monotonic() - started,
             seconds_left=now.seconds_left,
             dry_run=dry_run,
@@ -123,6 +127,18 @@ def _carry_out_all(
 
 def _makes_final_cubes(material: Material, last: str | None) -> bool:
     return material.run.config.reduction.final == "cubes" and last in (None, "final", "combine")
+
+
+def _tables(carrier: Carrier, material: Material, cubes: Sequence[Path]) -> Tables:
+    """Write the run's tables; that they cannot be written undoes no job."""
+    run, records = material.run, list(carrier.records.values())
+    tables = Tables(run.tables)
+    try:
+        tables = write_tables(run, records, dates_of(material.frames), cubes)
+    except MusedaskError as err:
+        carrier.problems.append(str(err))
+    carrier.notes |= dict.fromkeys(tables.notes)
+    return tables
 
 
 @dataclass(frozen=True)

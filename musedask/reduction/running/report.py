@@ -10,6 +10,7 @@ from pathlib import Path
 from musedask.reduction.jobs import Job
 from musedask.reduction.running.following import Count
 from musedask.reduction.running.outcome import Outcome
+from musedask.wording import counted
 
 WARNINGS_SHOWN = 20
 
@@ -32,6 +33,8 @@ class ReductionReport:
     """What could not be planned after a part of the jobs was done, and why."""
     cubes: tuple[Path, ...] = ()
     """Links to the exposure cubes."""
+    tables: tuple[Path, ...] = ()
+    """Tables of the run."""
     seconds: float = 0.0
     """Wall time."""
     seconds_left: float = 0.0
@@ -73,7 +76,11 @@ class ReductionReport:
         parts += [f"failed: {problem}" for problem in self.problems]
         parts += [_warned(self.warnings), *(_failed(job, one) for job, one in self.failed)]
         if self.cubes:
-            parts.append(f"{len(self.cubes)} exposure cubes in {self.cubes[0].parent}")
+            cubes = counted(len(self.cubes), "exposure cube")
+            parts.append(f"{cubes} in {self.cubes[0].parent}")
+        if self.tables:
+            names = ", ".join(path.name for path in self.tables)
+            parts.append(f"tables in {self.tables[0].parent}: {names}")
         return "\n".join(part for part in parts if part)
 
     @property
