@@ -1,8 +1,7 @@
 """The real recipes, from raw frames to cubes on one grid: killed, resumed, held to the truth.
 
-Two exposures are reduced by two worker processes, first with one IFU, while the
-client, a worker and esorex are killed; then with two, which has to use again
-whatever both have in common.
+Two worker processes reduce two exposures of one IFU, while the client, a worker
+and esorex are killed, and two exposures of two IFUs by a shorter chain.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,12 @@ import psutil
 import pytest
 from astropy.io import fits
 from command_line import process, succeeded
+from conftest import FULL_CAMPAIGN
 from test_readme import python_blocks
 
 import musedask as md
 from musedask.demo.raw_comparison import compare_with_raw_truth, offset_error_spaxels
+from musedask.offsets import ExposureKey, on_sky_arcsec
 from musedask.reduction.job.record import JobRecord, read_record
 from musedask.simulation import RawSpec, RawTruth, read_raw_truth, simulate_raw
 
@@ -36,6 +38,7 @@ ifus = {ifus}
 final = "cubes"
 wavelengths = "common"
 attempts = 20
+{more}
 [reduction.muse_standard]
 profile = "circle"
 lambdamin = 6000
@@ -105,15 +108,23 @@ def esorex_of(run: Path) -> Iterator[psutil.Process]:
             pass
 
 
-def configure(run: Path, ifus: list[int]) -> None:
-    (run / "musedask.toml").write_text(CONFIG.format(ifus=ifus))
+def configure(run: Path, ifus: list[int], more: str = "") -> None:
+    (run / "musedask.toml").write_text(CONFIG.format(ifus=ifus, more=more))
 
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawTruth]:
     folder = tmp_path_factory.mktemp("cascade")
-    yield simulate_raw(folder, RawSpec(ifus=(1, 2), n_exposures=2, seed=3))
+    yield simulate_raw(folder, RawSpec(n_exposures=2, seed=3))
     shutil.rmtree(folder)  # gigabytes
+
+
+@pytest.fixture(scope="module")
+def wider_night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawTruth]:
+    folder = tmp_path_factory.mktemp("wider")
+    spec = RawSpec(ifus=(1, 2), n_exposures=2, n_twilight=0, with_sky=False, seed=4)
+    yield simulate_raw(folder, spec)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -197,24 +208,82 @@ def test_an_exposure_on_the_grid_is_copied_bit_for_bit(night, one_ifu):
         np.testing.assert_array_equal(np.sort(stacked[np.isfinite(stacked)]), np.sort(own))
 
 
-def test_a_second_ifu_uses_again_what_does_not_depend_on_it(night, one_ifu):
+def aligned(cubes: list[Path], folder: Path) -> md.OffsetTable:
+    """Totals: what exp_align still finds in the images beside cubes, and what these carry."""
+    images = [str(next(path.resolve().parent.glob("IMAGE_FOV*.fits"))) for path in cubes]
+    folder.mkdir()
+    (folder / "in.sof").write_text("".join(f"{image} IMAGE_FOV\n" for image in images))
+    subprocess.run(["esorex", "muse_exp_align", "in.sof"], cwd=folder, check=True)
+    keys = [
+        ExposureKey(*(cube[key].item() for key in ("date_obs", "name", "ra_deg", "dec_deg")))
+        for cube in md.open_exposures(cubes)
+    ]
+    left = md.OffsetTable.read(folder / "OFFSET_LIST.fits", exposures=keys)
+    rows = []
+    for cube in md.open_exposures(cubes):
+        row = left.find(str(cube["date_obs"].values))
+        east = on_sky_arcsec(float(cube.get("carried_ra_deg", 0.0)), row.dec_deg)
+        north = 3600.0 * float(cube.get("carried_dec_deg", 0.0))
+        rows.append(
+            replace(
+                row,
+                ra_offset_arcsec=row.ra_offset_arcsec + east,
+                dec_offset_arcsec=row.dec_offset_arcsec + north,
+            )
+        )
+    return md.OffsetTable(tuple(rows))
+
+
+def test_round_and_round_offsets_are_never_applied_twice(night, one_ifu, tmp_path):
     run = night.folder
-    configure(run, [1, 2])
+    (first,) = (run / "tables").glob("offsets_*.ecsv")
+    shutil.copy(first, run / "offsets.ecsv")
+    configure(run, [1], 'offsets = "offsets.ecsv"')
+    # The table says what exp_align said: the cubes are there already.
+    assert "jobs are done already" in succeeded("reduce", run).out
+    assert records(run) == one_ifu
+    cubes = md.open_run(run).exposures()
+    totals = aligned(cubes, tmp_path / "align")
+    before = md.OffsetTable.read(run / "offsets.ecsv")
+    for row in totals:
+        assert row.ra_offset_arcsec == pytest.approx(
+            before.find(row.date_obs).ra_offset_arcsec, abs=0.02
+        )
+    totals.write(run / "offsets.ecsv", overwrite=True)
+    succeeded("reduce", run)
+    check_against_truth(run)
+    cubes = md.open_run(run).exposures()
+    stores = [tmp_path / "without.zarr", tmp_path / "with.zarr"]
+    for store, options in zip(stores, ([], ["--offsets", run / "offsets.ecsv"]), strict=True):
+        succeeded("stack", *cubes, *options, "--methods", "mean", "-o", store)
+    without, with_offsets = (md.open_megacube(store)["mean"]["flux"].values for store in stores)
+    np.testing.assert_array_equal(with_offsets, without)
+
+
+def test_a_second_ifu_uses_again_what_the_first_one_has(wider_night):
+    run = wider_night.folder
+    short = 'twilight = false\nlsf = false\nsky = "simple"'
+    configure(run, [1], short)
+    succeeded("reduce", run, "--last", "flat")
+    first = records(run)
+    assert {(one.recipe, one.ifu) for one, _ in first.values()} == {
+        ("muse_bias", 1),
+        ("muse_flat", 1),
+    }
+    configure(run, [1, 2], short)
     succeeded("reduce", run)
     after = records(run)
-    alone = {key for key, (record, _) in one_ifu.items() if record.ifu == 1}
-    for key in alone:
-        if after[key][0].recipe != "muse_scibasic":
-            assert after[key] == one_ifu[key]
-    fresh = [record for key, (record, _) in after.items() if key not in one_ifu]
-    calibrations = ("muse_bias", "muse_flat", "muse_wavecal", "muse_lsf")
-    assert {r.ifu for r in fresh if r.recipe in calibrations} == {2}
+    assert {key: after[key] for key in first} == first
+    by_ifu = ("muse_bias", "muse_flat", "muse_wavecal", "muse_scibasic")
+    made = [(one.recipe, one.ifu) for one, _ in after.values() if one.recipe in by_ifu]
+    # The standard star and two exposures.
+    wanted = [(recipe, ifu) for recipe in (*by_ifu, *by_ifu[-1:] * 2) for ifu in (1, 2)]
+    assert sorted(made) == sorted(wanted)
     check_against_truth(run)
 
 
-def test_killed_or_not_the_data_are_the_same(night, one_ifu, tmp_path, campaign):
-    if not campaign(0, 1):
-        pytest.skip("a second cascade is a part of the whole campaign only")
+@pytest.mark.skipif(not FULL_CAMPAIGN, reason="a second cascade: MUSEDASK_CAMPAIGN=full")
+def test_killed_or_not_the_data_are_the_same(night, one_ifu, tmp_path):
     run = tmp_path / "undisturbed"
     run.mkdir()
     for name in ("raw", "static"):
