@@ -84,6 +84,11 @@ class Run:
         return self.folder / "tables"
 
     @property
+    def exposure_table(self) -> Path:
+        """The exposure table, which its user edits."""
+        return self.tables / "exposures.ecsv"
+
+    @property
     def state(self) -> Path:
         """Notes of musedask's own."""
         return self.folder / ".musedask"

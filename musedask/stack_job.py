@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from musedask.blocks import Stack
+from musedask.config import CONFIG_NAME
 from musedask.errors import FileError, InputError
 from musedask.exposures import read_exposure_table
 from musedask.fits import FitsCube, open_exposures
@@ -30,6 +31,7 @@ from musedask.megacube.swap import other_builds
 from musedask.offsets import OffsetTable
 from musedask.placement import exposure_key
 from musedask.progress import Progress
+from musedask.run import open_run
 from musedask.spectral import SpectralAxis
 from musedask.stacking import StackOptions, stack_with
 from musedask.stacking.block import DEEPEST_SLAB, GATHER_BYTES, SLAB_BYTES
@@ -95,6 +97,34 @@ class StackJob:
     def table(self) -> str | None:
         """The exposure table, if that is what is given."""
         return self.exposures[0] if self.exposures[0].endswith(".ecsv") else None
+
+
+def exposures_of(given: Sequence[str]) -> tuple[str, ...]:
+    """What is stacked if this is given: a run stands for its exposure table, or else its cubes.
+
+    Parameters
+    ----------
+    given
+        FITS cubes, one exposure table, or the folder of one run.
+
+    Raises
+    ------
+    InputError
+        If a run is given with anything else.
+    MissingError
+        If the run has no finished exposure.
+    """
+    runs = [name for name in given if Path(name, CONFIG_NAME).is_file()]
+    if not runs:
+        return tuple(given)
+    if len(given) > 1:
+        raise InputError(
+            f"{runs[0]} is a run: give it alone; cubes of several runs lie in their folders 'cubes'"
+        )
+    found = open_run(runs[0])
+    cubes = found.exposures()
+    table = found.exposure_table
+    return (str(table),) if table.is_file() else tuple(map(str, cubes))
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,11 @@ from command_line import (
 )
 
 from musedask import open_exposures, open_megacube, stack, write_megacube
-from musedask.errors import FileError, InputError
-from musedask.stack_job import StackJob, estimate, run
+from musedask.errors import FileError, InputError, MissingError
+from musedask.exposure_making import make_exposure_table
+from musedask.exposures import write_exposure_table
+from musedask.run import init_run
+from musedask.stack_job import StackJob, estimate, exposures_of, run
 
 TIMES = (600.0, 900.0, 1200.0, 900.0, 700.0)
 
@@ -81,6 +84,28 @@ def weighted(flux, variance, weights):
     """Mean and its variance, weights of the exposures."""
     w = np.asarray(weights, float)[:, None, None, None]
     return (w * flux).sum(0) / w.sum(), (w**2 * variance).sum(0) / w.sum() ** 2
+
+
+def test_a_run_stands_for_its_exposure_table_or_else_its_cubes(tmp_path, aligned):
+    night = init_run(tmp_path / "night")
+    with pytest.raises(MissingError, match="no exposure cube is finished"):
+        exposures_of([str(night.folder)])
+    night.cubes.mkdir()
+    for n, path in enumerate(aligned[:3]):
+        (night.cubes / f"field_{n}.fits").symlink_to(path)
+    store = stacked(tmp_path, [night.folder])
+    assert int(open_megacube(store)["median"]["n_exposures"].max()) == 3
+    table = make_exposure_table(night.exposures())
+    table["use"][1] = False
+    night.tables.mkdir()
+    write_exposure_table(table, night.exposure_table, root=night.folder)
+    assert "../cubes/field_0.fits" in night.exposure_table.read_text()
+    assert exposures_of([str(night.folder)]) == (str(night.exposure_table),)
+    stacked(tmp_path, [night.folder])
+    assert int(open_megacube(store)["median"]["n_exposures"].max()) == 2
+    with pytest.raises(InputError, match="is a run: give it alone"):
+        exposures_of([str(night.folder), str(aligned[3])])
+    assert exposures_of(["a.fits", "b.ecsv"]) == ("a.fits", "b.ecsv")
 
 
 def test_a_median_is_numpys_and_its_variance_that_of_random_draws(tmp_path, aligned):

@@ -21,6 +21,7 @@ from musedask.cli.options import (
 )
 from musedask.console import SectionedCommand, option_of
 from musedask.errors import InputError
+from musedask.wording import counted
 
 if TYPE_CHECKING:
     from musedask.stack_job import StackJob
@@ -77,7 +78,8 @@ def exposures(
                 cube_list, mask_list, region_list, measure=not no_measure, progress=bar
             )
     write_exposure_table(table, output, overwrite=overwrite)
-    click.echo(f"{output}: {len(table)} exposures, {int(sum(table['use']))} of them used")
+    n_used = int(sum(table["use"]))
+    click.echo(f"{output}: {counted(len(table), 'exposure')}, {n_used} of them used")
 
 
 _files = option_of("Files")
@@ -89,7 +91,7 @@ _running = option_of("Running")
 
 
 @click.command(cls=SectionedCommand)
-@click.argument("exposures", nargs=-1, required=True, metavar="EXPOSURE... | TABLE.ecsv")
+@click.argument("exposures", nargs=-1, required=True, metavar="EXPOSURE... | TABLE.ecsv | RUN")
 @_files("-o", "--output", required=True, type=A_PATH, metavar="NAME.zarr",
         help="The mega-cube to make, or to bring up to date.")  # fmt: skip
 @_files("--offsets", type=A_FILE, help="Offsets, exposure minus reference; without them the "
@@ -144,7 +146,8 @@ _running = option_of("Running")
 def stack(**given: Any) -> None:
     """Stack exposures into a mega-cube.
 
-    EXPOSURES are FITS cubes, or one table of them that 'musedask exposures' made.
+    EXPOSURES are FITS cubes, one table of them that 'musedask exposures' made, or
+    the folder of a reduction: then RUN/tables/exposures.ecsv says which are used.
     A run that was stopped goes on when the same command is given again. After a
     change of offsets or exposures only the blocks that it touches are made anew.
 
@@ -171,7 +174,7 @@ def stack(**given: Any) -> None:
 def _job(given: dict[str, Any]) -> StackJob:
     """What the options say, as one value; options that contradict are a UsageError."""
     from musedask.masks import ExposureMask
-    from musedask.stack_job import StackJob
+    from musedask.stack_job import StackJob, exposures_of
     from musedask.stacking import Clipping, StackOptions
 
     try:
@@ -189,8 +192,8 @@ def _job(given: dict[str, Any]) -> StackJob:
             flux_per=given["flux_per"],
         )  # fmt: skip
         return StackJob(
-            exposures=given["exposures"], output=given["output"], offsets=given["offsets"],
-            offsets_format=given["offsets_format"], refcube=given["refcube"],
+            exposures=exposures_of(given["exposures"]), output=given["output"],
+            offsets=given["offsets"], offsets_format=given["offsets_format"], refcube=given["refcube"],
             overlap=given["overlap"], pixel_arcsec=given["pixel"], pad=given["pad"],
             wavelengths=given["wavelengths"], between=given["between"], options=options,
             allow_missing=given["allow_missing_offsets"],

@@ -22,7 +22,6 @@ from musedask.reduction.tables.exposures import (
 )
 from musedask.run import Run, write_text
 
-EXPOSURES = "exposures.ecsv"
 MEMORY = "exposures.json"
 FORMAT = 1
 
@@ -76,7 +75,7 @@ def write_exposures(run: Run, cubes: Sequence[Path]) -> list[str]:
     InputError
         If the table is there and cannot be understood: it is left as it is.
     """
-    path = run.tables / EXPOSURES
+    path = run.exposure_table
     memory = Memory.read(run.state / MEMORY)
     states = [_state(cube, run) for cube in cubes]
     if path.exists() and set(states) == set(memory.facts):
@@ -90,7 +89,7 @@ def write_exposures(run: Run, cubes: Sequence[Path]) -> list[str]:
         theirs = _theirs(path)
         new = merged(ours, memory.rows, theirs)
         if new.left_out:
-            notes.append(f"{EXPOSURES}: {missing(new.left_out)}")
+            notes.append(f"{path.name}: {missing(new.left_out)}")
         rows, is_new = new.rows, not same_rows(new.rows, theirs)
     else:
         rows, is_new = ours, True

@@ -93,10 +93,10 @@ def write_tables(
     _refresh(tables, QC, jobs, quality)
     _refresh(tables, USED_FRAMES, jobs, used)
     if cubes:
-        from musedask.reduction.running.exposures import EXPOSURES, write_exposures
+        from musedask.reduction.running.exposures import write_exposures
 
         tables.notes += write_exposures(run, cubes)
-        tables.names.append(EXPOSURES)
+        tables.names.append(run.exposure_table.name)
     return tables
 
 
