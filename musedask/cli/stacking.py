@@ -193,8 +193,9 @@ def _job(given: dict[str, Any]) -> StackJob:
         )  # fmt: skip
         return StackJob(
             exposures=exposures_of(given["exposures"]), output=given["output"],
-            offsets=given["offsets"], offsets_format=given["offsets_format"], refcube=given["refcube"],
-            overlap=given["overlap"], pixel_arcsec=given["pixel"], pad=given["pad"],
+            offsets=given["offsets"], offsets_format=given["offsets_format"],
+            refcube=given["refcube"], overlap=given["overlap"],
+            pixel_arcsec=given["pixel"], pad=given["pad"],
             wavelengths=given["wavelengths"], between=given["between"], options=options,
             allow_missing=given["allow_missing_offsets"],
             allow_failed=given["allow_failed_offsets"],

@@ -6,11 +6,12 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from musedask.cluster import cores
+from musedask.config import CONFIG_NAME
 from musedask.errors import MissingError
 from musedask.reduction.job.folder import RunFolders
 from musedask.reduction.jobs import Job, Plan
@@ -23,7 +24,15 @@ from musedask.reduction.running.notes import Notes, Running
 from musedask.reduction.running.outcome import Outcome
 from musedask.reduction.running.plan_file import read_plan
 from musedask.reduction.running.report import count_table, spoken
+from musedask.reduction.running.stale import (
+    Stale,
+    changed_files,
+    made_of,
+    stale_jobs,
+    stale_text,
+)
 from musedask.run import Holder, Run, holder_of
+from musedask.wording import counted
 
 FAILURES_SHOWN = 10
 PATH_SHOWN = 12
@@ -48,8 +57,12 @@ class Status:
     """What its jobs took."""
     workers: int
     """How many run at once."""
-    stale: tuple[str, ...]
-    """Finished jobs that the plan does not need any more: ``recipe/key``."""
+    stale: tuple[Stale, ...] = ()
+    """Finished jobs that the plan does not have: of other frames, parameters or versions."""
+    changed: tuple[str, ...] = ()
+    """Raw frames and static tables that have changed since the plan was made."""
+    new_config: bool = False
+    """Whether the configuration was changed after the plan was made."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -58,7 +71,8 @@ class Status:
 
     def __str__(self) -> str:
         parts = [self._headline(), count_table(self.snapshot.counts), self._exposures()]
-        parts += [self._running(), self._failures(), self._path(), self._stale()]
+        parts += [self._running(), self._failures(), self._path()]
+        parts += [stale_text(self.stale), self._changes()]
         return "\n\n".join(part for part in parts if part)
 
     def _headline(self) -> str:
@@ -77,21 +91,32 @@ class Status:
                 by_date[job.frames[0]][job.stage].append(job)
         if not by_date:
             return ""
-        at_work = {one.key for one in self.running}
         lines = ["exposures"]
+        marks = self._marks()
         for date, stages in sorted(by_date.items()):
-            words = (f"{name} {self._word(jobs, at_work)}" for name, jobs in stages.items())
+            words = (
+                f"{name} {_word([marks[j.key] for j in jobs])}" for name, jobs in stages.items()
+            )
             lines.append(f"  {date}  {', '.join(words)}")
         return "\n".join(lines)
 
-    def _word(self, jobs: Sequence[Job], at_work: set[str]) -> str:
-        """The state of an exposure in a stage: of all its IFUs."""
-        marks = [MARKS.get(self.outcomes[j.key].state, "waiting") if j.key in self.outcomes
-                 else "running" if j.key in at_work else "waiting" for j in jobs]  # fmt: skip
-        if len(set(marks)) == 1:
-            return marks[0]
-        worst = next(mark for mark in ("failed", "blocked", "running", "waiting") if mark in marks)
-        return f"{worst} ({marks.count('done')} of {len(marks)} done)"
+    def _marks(self) -> dict[str, str]:
+        """The state of each job, in a word, by key."""
+        at_work = {one.key for one in self.running}
+        outdated = made_of(self.plan, self.changed)
+        before = {one.place for one in self.stale}
+        marks = {}
+        for job in self.plan:
+            outcome = self.outcomes.get(job.key)
+            mark = MARKS.get(outcome.state, "waiting") if outcome else "waiting"
+            if mark == "done" and job.key in outdated:
+                mark = "stale"
+            elif mark == "waiting" and job.key in at_work:
+                mark = "running"
+            elif mark == "waiting" and (job.stage, job.frames, job.ifu) in before:
+                mark = "stale"
+            marks[job.key] = mark
+        return marks
 
     def _running(self) -> str:
         now = time.time()
@@ -125,13 +150,32 @@ class Status:
         more = [f"  and {len(path) - PATH_SHOWN} more"] if len(path) > PATH_SHOWN else []
         return "\n".join([f"longest chain, {spoken(seconds)}", *lines, *more])
 
-    def _stale(self) -> str:
-        if not self.stale:
-            return ""
-        return (
-            f"{len(self.stale)} finished jobs are of other plans (other frames, parameters or "
-            "versions); their products may be removed if they are not wanted any more"
-        )
+    def _changes(self) -> str:
+        """What has changed since the plan was made."""
+        lines = []
+        if self.changed:
+            more = f" and {len(self.changed) - 1} more" if len(self.changed) > 1 else ""
+            outdated = made_of(self.plan, self.changed)
+            n_done = sum(key in self.outcomes and self.outcomes[key].is_good for key in outdated)
+            lines.append(
+                f"{self.changed[0]}{more} changed since the last reduction: "
+                f"{counted(n_done, 'finished job')} will be made anew"
+            )
+        if self.new_config:
+            lines.append(
+                f"{CONFIG_NAME} was changed after the last reduction was planned; 'musedask reduce "
+                "--dry-run' says what there is to do now"
+            )
+        return "\n".join(lines)
+
+
+def _word(marks: Sequence[str]) -> str:
+    """The state of an exposure in a stage: of all its IFUs."""
+    if len(set(marks)) == 1:
+        return marks[0]
+    order = ("failed", "blocked", "running", "stale", "waiting")
+    worst = next(mark for mark in order if mark in marks)
+    return f"{worst} ({marks.count('done')} of {len(marks)} done)"
 
 
 def status_of(run: Run) -> Status:
@@ -165,7 +209,8 @@ def status_of(run: Run) -> Status:
     return Status(
         folder=run.folder, plan=plan, outcomes=settled(plan.jobs, known), running=running,
         holder=holder, durations=durations, workers=run.config.cluster.workers or cores(),
-        stale=tuple(_stale(folders.products, plan)),
+        stale=stale_jobs(folders.products, plan), changed=changed_files(plan),
+        new_config=_is_newer(run.folder / CONFIG_NAME, run.state / PLAN),
     )  # fmt: skip
 
 
@@ -184,10 +229,8 @@ def _is_alive(one: Running, holder: Holder | None) -> bool:
     return True
 
 
-def _stale(products: Path, plan: Plan) -> Iterable[str]:
-    """Folders of finished jobs that are not in the plan."""
-    known = {job.folder for job in (*plan.earlier, *plan.jobs)}
-    for folder in sorted(products.glob("muse_*/*/job.json")):
-        name = folder.parent.relative_to(products).as_posix()
-        if name not in known:
-            yield name
+def _is_newer(one: Path, other: Path) -> bool:
+    try:
+        return one.stat().st_mtime_ns > other.stat().st_mtime_ns
+    except OSError:
+        return False
