@@ -91,6 +91,8 @@ class ReductionConfig:
     """Recipe -> its parameters, as texts: the tables ``[reduction.muse_scipost]``..."""
     attempts: int = 2
     """How often a job that fails is tried."""
+    hours_per_job: float = 0.0
+    """Hours after which a job is ended that is not done; 0 for a limit by its recipe."""
 
     def __post_init__(self) -> None:
         _one_of("sky", self.sky, SKY_METHODS)
@@ -99,6 +101,11 @@ class ReductionConfig:
         _one_of("combine_by", self.combine_by, COMBINE_BY)
         if self.attempts < 1:
             raise InputError(f"[reduction] attempts = {self.attempts}: at least 1")
+        if not self.hours_per_job >= 0:
+            raise InputError(
+                f"[reduction] hours_per_job = {self.hours_per_job}: a number of hours, 0 for a "
+                "limit by the recipe, or inf for none"
+            )
         for ifu in self.ifus:
             if not 1 <= ifu <= 24:
                 raise InputError(f"[reduction] ifus: {ifu} is none; MUSE has IFUs 1 to 24")
@@ -220,9 +227,12 @@ def _value(kind: Any, given: Any, what: str) -> Any:
         if not isinstance(given, list):
             raise InputError(f"{what} = {given!r}: a list is wanted")
         return tuple(_value(item, one, what) for one in given)
-    # In Python True is an int; in a configuration it is not.
+    # In Python True is an int; in a configuration it is not, and an int is a number as well.
+    if kind is float and isinstance(given, int) and not isinstance(given, bool):
+        return float(given)
     if not isinstance(given, kind) or (kind is int and isinstance(given, bool)):
-        words = {str: "a text in quotes", int: "a whole number", bool: "true or false"}
+        words = {str: "a text in quotes", int: "a whole number", bool: "true or false",
+                 float: "a number"}  # fmt: skip
         raise InputError(f"{what} = {given!r}: {words[kind]} is wanted")
     return given
 

@@ -44,6 +44,10 @@ static = ["static"]
 # How often a job that fails is tried.
 # attempts = 2
 
+# Hours after which a job that is not done is ended, since a recipe can run for ever without a
+# word; 0 for fifty times what its recipe is known to take, and at least six; inf for no limit.
+# hours_per_job = 0.0
+
 # Days by which a calibration may be away from the frame that uses it.
 # [reduction.windows]
 # FLAT = 2

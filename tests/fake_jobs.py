@@ -24,9 +24,10 @@ class FakeRecord:
 class EsorexFailedError(Exception):
     """A failure that lasts, as the real one."""
 
-    def __init__(self, text: str, status: int = 255) -> None:
+    def __init__(self, text: str, status: int = 255, timed_out: bool = False) -> None:
         super().__init__(text)
         self.status = status
+        self.timed_out = timed_out
         self.log = "/scratch/esorex.log"
 
 
@@ -38,20 +39,28 @@ class FakeEsorex:
     seconds: float = 0.0
 
     def __call__(
-        self, job: Job, folders: Any, *, cores: int, attempt: int, tolerate: tuple[str, ...]
-    ) -> FakeRecord:
+        self, job: Job, folders: Any, *, cores: int, attempt: int, tolerate: tuple[str, ...],
+        timeout_s: float | None = None,
+    ) -> FakeRecord:  # fmt: skip
         folder = Path(self.folder)
         begun = time.monotonic()
         time.sleep(self.seconds)
         fault = folder / f"{job.title}.fault"
-        line = {"title": job.title, "attempt": attempt, "pid": os.getpid(), "cores": cores}
+        line = {
+            "title": job.title,
+            "attempt": attempt,
+            "pid": os.getpid(),
+            "cores": cores,
+            "timeout_s": timeout_s,
+        }
         line |= {"begun": begun, "ended": time.monotonic()}
         with open(folder / "calls", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if fault.exists():
             what = json.loads(fault.read_text())
             if attempt <= what.get("until", 1000):
-                raise EsorexFailedError(f"{job.title} is broken", what.get("status", 255))
+                how = what.get("status", 255), what.get("timed_out", False)
+                raise EsorexFailedError(f"{job.title} is broken", *how)
         return FakeRecord(warnings=(f"{job.title} creaks",))
 
     def calls(self) -> list[dict[str, Any]]:

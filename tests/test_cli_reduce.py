@@ -92,6 +92,21 @@ def test_a_failed_job_is_exit_status_1_with_its_reason_log_and_script(night):
     assert "4 jobs done" in succeeded("reduce", night, "--last", "flat", "--retry").out
 
 
+def test_a_recipe_that_never_ends_is_ended_and_not_tried_again(night):
+    stub_esorex.install(night.parent / "stub", seconds=1000)
+    text = (night / "musedask.toml").read_text()
+    text = text.replace("# hours_per_job = 0.0", "hours_per_job = 0.0002\nifus = [1]")
+    (night / "musedask.toml").write_text(text)
+    answer = command("reduce", night, "--last", "bias")
+    assert answer.status == 1
+    assert re.search(r"failed: bias .* IFU 1: took longer than 0\.72 s, and was ended", answer.out)
+    assert len(stub_esorex.calls(night.parent / "stub")) == 1
+    assert "took longer" in command("reduce", night, "--last", "bias").out
+    assert len(stub_esorex.calls(night.parent / "stub")) == 1
+    stub_esorex.install(night.parent / "stub")
+    assert "1 jobs done" in succeeded("reduce", night, "--last", "bias", "--retry").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

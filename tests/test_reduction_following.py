@@ -208,7 +208,7 @@ def test_a_broken_plan_on_disk_is_named(tmp_path, text):
 def test_broken_notes_are_no_notes(tmp_path):
     notes, job = Notes(tmp_path), fake_job("job")
     notes.begin(job.key, "s")
-    notes.failed(outcome(job, "failed", reason="too dark"), lasting=True)
+    notes.failed(outcome(job, "failed", reason="too dark"), lasting=1)
     assert [one.key for one in notes.running()] == [job.key]
     assert notes.failures()[job.key][1] == 1
     for path in tmp_path.glob("*/*.json"):

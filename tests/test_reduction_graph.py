@@ -131,6 +131,17 @@ def test_what_somebody_else_did_to_esorex_is_not_held_against_the_job(esorex, st
     assert Notes(Path(esorex.folder, "notes")).failure(job.key)[1] == lasting
 
 
+def test_a_job_whose_time_was_up_is_not_tried_again_by_itself(esorex):
+    job = fake_job("a")
+    esorex.break_job("a", status=-9, timed_out=True)
+    outcome = do(work_of(job, esorex, attempts=3, seconds=5.0))
+    assert (outcome.state, outcome.timed_out, outcome.attempts) == ("failed", True, 1)
+    assert [call["timeout_s"] for call in esorex.calls()] == [5.0]
+    notes = Notes(Path(esorex.folder, "notes"))
+    # As if it had failed as often as it may.
+    assert notes.failure(job.key) == (outcome, 3)
+
+
 def test_a_job_whose_process_dies_again_and_again_is_given_up_in_this_reduction_only(esorex):
     job = fake_job("job")
     work = work_of(job, esorex)

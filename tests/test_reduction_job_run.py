@@ -269,8 +269,12 @@ def test_each_bad_end_is_told_and_leaves_no_products(case, stub, folders, job):
 
 def test_a_job_that_takes_too_long_is_ended(stub, folders, job):
     stub(seconds=1000)
-    with pytest.raises(JobError, match=r"took longer than 0\.3 s"):
+    with pytest.raises(
+        JobError, match=r"took longer than 0\.3 s.*give it with hours_per_job"
+    ) as end:
         run_job(job, folders, timeout_s=0.3)
+    assert end.value.timed_out
+    assert not names(folders.final(job).parent)
 
 
 def test_a_product_that_is_cut_off_fails_the_job(stub, folders, job, monkeypatch):

@@ -9,8 +9,14 @@ import pytest
 
 from musedask.errors import InputError
 from musedask.reduction.job.parameters import schema_of
-from musedask.reduction.jobs import STAGES
-from musedask.reduction.recipes import RECIPES, SETTINGS_FOR, parameters_for, recipe_of
+from musedask.reduction.jobs import STAGES, FileInput, Job, ProductInput
+from musedask.reduction.recipes import (
+    RECIPES,
+    SETTINGS_FOR,
+    parameters_for,
+    recipe_of,
+    seconds_allowed,
+)
 from musedask.reduction.rules import RULES
 
 
@@ -77,3 +83,15 @@ def test_parameters_come_from_plan_user_and_chain_in_this_order():
     )  # fmt: skip
     with pytest.raises(InputError, match=r"nifu = '4': the plan sets it to '3'.*ifus"):
         parameters_for(scibasic, (("nifu", "4"),), {"nifu": "3"})
+
+
+def test_a_job_may_take_much_more_than_it_is_known_to_take_or_what_the_user_says():
+    inputs = tuple(FileInput("BIAS", f"/b{n}.fits", "") for n in range(3))
+    short = Job(recipe="muse_bias", stage="bias", inputs=inputs)
+    assert seconds_allowed(short, 0.0) == 6 * 3600
+    assert seconds_allowed(short, 0.25) == 900
+    assert seconds_allowed(short, float("inf")) == float("inf")
+    long = Job(recipe="muse_scipost", stage="scipost", ifus=tuple(range(1, 25)),
+               inputs=(ProductInput("PIXTABLE_OBJECT", "0"),))  # fmt: skip
+    assert seconds_allowed(long, 0.0) == pytest.approx(50 * (1 + 24 * 40))
+    assert seconds_allowed(long, 1.0) == 3600

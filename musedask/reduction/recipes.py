@@ -189,6 +189,11 @@ _TABLE = (
 )  # fmt: skip
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _TABLE})
 """Name -> recipe, in the order of the chain."""
+TIMES_ALLOWED = 50.0
+"""What a job may take, of what its recipe is known to take: a slow disk, a slow machine, many
+jobs at a time."""
+SECONDS_ALLOWED = 6 * 3600.0
+"""What every job may take."""
 SETTINGS_FOR: Mapping[str, str] = MappingProxyType(
     {
         "nifu": "ifus",
@@ -215,6 +220,24 @@ def recipe_of(name: str) -> Recipe:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RECIPES)}"
         raise InputError(f"[reduction.{name}]: the chain has no recipe {name!r}; {hint}")
     return RECIPES[name]
+
+
+def seconds_allowed(job: Job, hours: float) -> float:
+    """Seconds that a job may take before it is ended.
+
+    muse_wavecal, for one, never ends and says nothing if no line of its catalogue
+    is as bright as the faintest one that it has detected.
+
+    Parameters
+    ----------
+    job
+        The job.
+    hours
+        What the user allows; 0 for a limit by the recipe.
+    """
+    if hours > 0:
+        return 3600.0 * hours
+    return max(SECONDS_ALLOWED, TIMES_ALLOWED * recipe_of(job.recipe).seconds(job))
 
 
 def parameters_for(

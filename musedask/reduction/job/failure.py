@@ -39,6 +39,8 @@ class JobError(MusedaskError, RuntimeError):
         """Why, in the pipeline's words where those tell."""
         self.status: int | None = None
         """Status of esorex; None where the same job may well succeed the next time."""
+        self.timed_out = False
+        """Whether it was ended because its time was up."""
         self.scratch = ""
         """Folder in which it ran, kept until the next attempt."""
         self.log = ""
@@ -64,7 +66,7 @@ def call_failed(job: Job, call: Call, timeout_s: float | None) -> JobError:
     """The error of a job whose esorex did not end with status 0."""
     log = read_log(call.folder)
     if call.timed_out:
-        return failed(job, call, f"took longer than {timeout_s:g} s, and was ended", log)
+        return _too_long(job, call, timeout_s, log)
     free = shutil.disk_usage(call.folder).free
     if call.status == _DISK_STATUS or (log.find(_DISK_WORDS) and free < _NEARLY_FULL):
         reason = f"the disk of {call.folder} is full ({free >> 20} MiB left): {log.reason}"
@@ -72,6 +74,20 @@ def call_failed(job: Job, call: Call, timeout_s: float | None) -> JobError:
         error.status = None
         return error
     return failed(job, call, f"{_ending(call)}: {_words(call, log)}", log)
+
+
+def _too_long(job: Job, call: Call, timeout_s: float | None, log: LogSummary) -> JobError:
+    allowed = timeout_s or 0.0
+    limit = f"{allowed / 3600:.3g} h" if allowed >= 3600 else f"{allowed:g} s"
+    last = log.lines[-1].text if log.lines else "nothing"
+    reason = (
+        f"took longer than {limit}, and was ended after {call.cpu_s / 3600:.3g} h of CPU; the last "
+        f"that it said: {last}. A recipe can run for ever on bad input; if it only needs more "
+        "time, give it with hours_per_job in [reduction]"
+    )
+    error = failed(job, call, reason, log)
+    error.timed_out = True
+    return error
 
 
 def checks_failed(

@@ -49,6 +49,8 @@ class Work:
     """Where it waits for memory; None where each worker has its own."""
     cores: int = 1
     """Threads for esorex."""
+    seconds: float | None = None
+    """What it may take; None for as long as it likes."""
     tolerate: tuple[str, ...] = ()
     """Checks, or tags of calibrations, whose complaints the user takes as warnings."""
 
@@ -91,7 +93,7 @@ def _tried(work: Work) -> Outcome:
         before = work.notes.failure(key)
         for _ in range(max(1, work.attempts - (before[1] if before else 0))):
             outcome = _once(work)
-            if outcome.is_good or outcome.state == "stopped":
+            if outcome.is_good or outcome.state == "stopped" or outcome.timed_out:
                 break
         return outcome
     finally:
@@ -109,14 +111,18 @@ def _once(work: Work) -> Outcome:
     try:
         with waiting:
             record = work.run(
-                work.job, work.folders, cores=work.cores, attempt=attempt, tolerate=work.tolerate
-            )
+                work.job, work.folders, cores=work.cores, attempt=attempt,
+                timeout_s=work.seconds, tolerate=work.tolerate,
+            )  # fmt: skip
     except StoppedError as err:
         # The run ends: nobody's failure, and no second try.
         return Outcome(key=key, state="stopped", reason=str(err))
     except Exception as err:
         logger.info("%s: attempt %d failed: %s", work.job.title, attempt, err)
-        return work.notes.failed(failure(key, err), lasting=is_lasting(err))
+        outcome = failure(key, err)
+        # No second try of what took all its time: only if the user asks for it.
+        lasting = work.attempts if outcome.timed_out else int(is_lasting(err))
+        return work.notes.failed(outcome, lasting=lasting)
     work.notes.forget(key)
     return Outcome(
         key=key, state="done", attempts=attempt, seconds=record.wall_s, warnings=record.warnings
@@ -133,6 +139,7 @@ def failure(key: str, error: Exception) -> Outcome:
         log=str(getattr(error, "log", "") or ""),
         log_end=tuple(getattr(error, "log_end", ())),
         repeat=str(getattr(error, "repeat", "") or ""),
+        timed_out=bool(getattr(error, "timed_out", False)),
     )
 
 

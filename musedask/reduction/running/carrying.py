@@ -15,7 +15,7 @@ from musedask.reduction.job.folder import RunFolders
 from musedask.reduction.job.record import JobRecord
 from musedask.reduction.jobs import Job, Plan
 from musedask.reduction.planning.schedule import priorities
-from musedask.reduction.recipes import recipe_of
+from musedask.reduction.recipes import recipe_of, seconds_allowed
 from musedask.reduction.running.attempt import RunJob, Work
 from musedask.reduction.running.finished import find_records, sweep_finished
 from musedask.reduction.running.following import Durations, Follower, Show, Snapshot, snapshot
@@ -159,7 +159,8 @@ class Carrier:
             work = Work(
                 job=job, folders=self.folders, notes=self.disk, session=self.holder.session,
                 attempts=config.attempts, run=run_one, gate=gate, cores=_threads(cluster, memory),
-                memory=memory, tolerate=(*config.allow_missing, *config.tolerate),
+                memory=memory, seconds=seconds_allowed(job, config.hours_per_job),
+                tolerate=(*config.allow_missing, *config.tolerate),
             )  # fmt: skip
             yield Task(work=work, priority=urgency[job.key], attempt=tried + 1)
 

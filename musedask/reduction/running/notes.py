@@ -71,11 +71,11 @@ class Notes:
         found = map(self._running, _files(self.folder / "running"))
         return tuple(sorted((one for one in found if one is not None), key=lambda one: one.since))
 
-    def failed(self, outcome: Outcome, *, lasting: bool) -> Outcome:
+    def failed(self, outcome: Outcome, *, lasting: int) -> Outcome:
         """Note a failed attempt; gives the outcome with the number of all attempts.
 
-        A failure that lasts (the recipe's own) counts over all reductions; one that
-        somebody or something else brought about counts in this one only.
+        ``lasting`` is for how many failures it counts over all reductions: none if
+        somebody or something else than the recipe brought it about.
         """
         before, lasted = self.failure(outcome.key) or (outcome, 0)
         outcome = replace(outcome, attempts=before.attempts + 1)

@@ -30,6 +30,8 @@ class Outcome:
     """Last lines of the log."""
     repeat: str = ""
     """Script that repeats the job by hand."""
+    timed_out: bool = False
+    """Whether it was ended because its time was up: the same would happen again."""
     attempts: int = 0
     """How often it was tried, counted over all reductions since it last was done."""
     seconds: float = 0.0
