@@ -186,13 +186,22 @@ def compilation_said() -> Iterator[None]:
 class _Bar:
     """A :class:`musedask.progress.Progress` that draws a bar."""
 
-    def __init__(self, bar: Progress, title: str) -> None:
+    def __init__(self, bar: Progress, title: str, unit: str) -> None:
         self._bar = bar
-        self._task = bar.add_task(title, total=None, left="")
+        self._unit = unit
+        self._task = bar.add_task(title, total=None, left="", unit=unit)
 
     def __call__(self, done: int, total: int, seconds_left: float) -> None:
         """Draw."""
-        self._bar.update(self._task, completed=done, total=total, left=spoken(seconds_left))
+        self._bar.update(
+            self._task, completed=done, total=total, left=spoken(seconds_left),
+            unit=_unit(self._unit, total),
+        )  # fmt: skip
+
+
+def _unit(plural: str, total: int) -> str:
+    """The noun for what is counted; a unit such as MB has no plural."""
+    return plural.removesuffix("s") if total == 1 else plural
 
 
 @contextmanager
@@ -202,11 +211,12 @@ def progress_bar(title: str, unit: str = "blocks") -> Iterator[Any]:
         yield _Lines(title, unit)
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
     )  # fmt: skip
     with Progress(*columns, console=errors, transient=True) as bar:
-        yield _Bar(bar, title)
+        yield _Bar(bar, title, unit)
 
 
 class _Lines:
@@ -228,7 +238,7 @@ class _Lines:
         ):
             self._tenth, self._when = tenth, now
             left = f", {spoken(seconds_left)}" if 0 < done < total else ""
-            sys.stderr.write(f"{self._title}: {done} of {total} {self._unit}{left}\n")
+            sys.stderr.write(f"{self._title}: {done} of {total} {_unit(self._unit, total)}{left}\n")
             sys.stderr.flush()
 
 

@@ -416,7 +416,9 @@ def test_export_asks_which_statistic_and_never_overwrites_by_itself(pair, tmp_pa
     succeeded("export", store, out, "--group", "median", "--overwrite")
     assert out.read_bytes() != content
     answer = command("export", store, tmp_path / "a.fits", "--group", "mean", "--lambda", "1-2")
-    one_clear_error(answer, "no channel: what was selected lies outside")
+    one_clear_error(
+        answer, r"--lambda 1-2: no channel; .*deep\.zarr reaches from 4750\.00 to 4763\.75 Angstrom"
+    )
 
 
 def test_export_of_what_is_no_megacube_is_refused(pair, tmp_path):
@@ -514,6 +516,9 @@ def test_progress_in_a_log_file_is_a_line_every_tenth_or_minute(capsys, monkeypa
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 11
     assert lines[-1] == "stack: 10 of 1000 blocks, 1:01:40 left"
+    with console.progress_bar("stack") as progress:
+        progress(1, 1, 0.0)
+    assert capsys.readouterr().err == "stack: 1 of 1 block\n"
 
 
 def test_warnings_are_one_line_in_the_words_of_the_command_line(tmp_path):

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import psutil
 import pytest
@@ -18,7 +19,8 @@ from command_line import command, process, succeeded
 from musedask.cli import reducing, simulating
 from musedask.config import read_config
 from musedask.reduction.jobs import STAGES
-from musedask.simulation.raw.spec import MODES
+from musedask.simulation.raw.spec import MODES, RawSpec
+from musedask.simulation.raw.truth import read_raw_truth
 
 N_JOBS = 8
 """Bias, flat, wavecal and lsf of two IFUs."""
@@ -45,6 +47,24 @@ def night(headers, tmp_path, monkeypatch):
 def test_choices_are_those_of_the_library():
     assert reducing.STAGES == STAGES
     assert simulating.MODES == MODES
+    assert get_args(get_type_hints(RawSpec)["absent"]) == simulating.ABSENT
+
+
+def test_simulated_nights_are_what_the_options_say(tmp_path):
+    folder = tmp_path / "night"
+    answer = succeeded(
+        "simulate", "raw", folder, "--headers-only", "--count", "1", "--absent", "dead", "--night",
+        "2021-03-04", "--exptime", "60", "--no-std", "--no-illum", "--no-sky", "--darks", "3",
+    )  # fmt: skip
+    assert "raw frames; the truth is in truth.json" in answer.out
+    truth = read_raw_truth(folder)
+    tags = Counter(frame.tag for frame in truth.frames)
+    assert tags["DARK"] == 3
+    assert tags.keys().isdisjoint({"STD", "ILLUM", "SKY"})
+    (exposure,) = truth.exposures
+    assert (exposure.night, exposure.exptime_s, truth.spec.absent) == ("2021-03-04", 60.0, "dead")
+    assert command("simulate", "raw", tmp_path, "--night", "tonight").status == 1
+    assert command("simulate", "raw", tmp_path, "--absent", "off").status == 2
 
 
 # --- one command after the other ---------------------------------------------------------------
@@ -104,7 +124,7 @@ def test_a_recipe_that_never_ends_is_ended_and_not_tried_again(night):
     assert "took longer" in command("reduce", night, "--last", "bias").out
     assert len(stub_esorex.calls(night.parent / "stub")) == 1
     stub_esorex.install(night.parent / "stub")
-    assert "1 jobs done" in succeeded("reduce", night, "--last", "bias", "--retry").out
+    assert "1 job done" in succeeded("reduce", night, "--last", "bias", "--retry").out
 
 
 @pytest.mark.parametrize(

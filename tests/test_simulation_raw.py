@@ -414,6 +414,13 @@ def test_the_truth_comes_back_as_it_was_written(headers):
     assert read_raw_truth(headers.folder) == headers
 
 
+def test_the_truth_tells_of_itself_in_a_line(headers):
+    assert "\n" not in repr(headers)
+    assert len(repr(headers)) < 400
+    assert f"{len(headers.frames)} raw frames" in repr(headers)
+    assert "2 OBJECT" in repr(headers)
+
+
 def test_a_folder_without_truth_says_so(tmp_path):
     with pytest.raises(FileError, match=r"truth\.json"):
         read_raw_truth(tmp_path)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from musedask import console
+from musedask.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +49,7 @@ def _table(snapshot: Snapshot) -> Table:
 def headline(snapshot: Snapshot) -> str:
     """How far it is, in a line."""
     one = snapshot.sum
-    text = f"{one.finished} of {one.total} jobs done, {one.running} running"
+    text = f"{one.finished} of {counted(one.total, 'job')} done, {one.running} running"
     text += f", {one.failed} failed" if one.failed else ""
     text += f", {one.blocked} blocked" if one.blocked else ""
     left = console.spoken(snapshot.seconds_left) if one.waiting or one.running else ""

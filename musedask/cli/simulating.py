@@ -10,6 +10,7 @@ import click
 from musedask import console
 from musedask.cli.options import A_FOLDER, computing, verbose
 from musedask.errors import MissingError
+from musedask.wording import counted
 
 
 @click.group()
@@ -38,10 +39,12 @@ def simulated_exposures(
     truth = simulate_exposures(
         folder, count, full_size=full_size, survey_set=survey, seed=seed, overwrite=overwrite
     )
-    click.echo(f"{folder}: {len(truth.paths)} exposures; their offsets are in truth.ecsv")
+    n_paths = counted(len(truth.paths), "exposure")
+    click.echo(f"{folder}: {n_paths}; their offsets are in truth.ecsv")
 
 
 MODES = ("WFM-NOAO-N", "WFM-NOAO-E", "WFM-AO-N", "WFM-AO-E", "NFM-AO-N")
+ABSENT = ("missing", "dead")
 
 
 def _ifus(ctx: click.Context, param: click.Parameter, given: str) -> tuple[int, ...]:
@@ -61,15 +64,25 @@ def _ifus(ctx: click.Context, param: click.Parameter, given: str) -> tuple[int, 
               help="Exposures of science, in all.")  # fmt: skip
 @click.option("--ifus", callback=_ifus, default="1", show_default=True, metavar="LIST",
               help="Detectors with data: 1,13 or 1-24. Twilights need 1.")  # fmt: skip
+@click.option("--absent", type=click.Choice(ABSENT), default="missing", show_default=True,
+              help="The other detectors: no extension, or a dead chip.")  # fmt: skip
 @click.option("--geometry", type=click.Choice(("compact", "real")), default="compact",
               show_default=True, help="Where the slices of an IFU lie on the sky.")  # fmt: skip
 @click.option("--mode", type=click.Choice(MODES), default="WFM-NOAO-N", show_default=True,
               help="INS MODE of the headers.")  # fmt: skip
+@click.option("--exptime", "exptime_s", type=click.FloatRange(0, min_open=True), default=900.0,
+              show_default=True, metavar="SECONDS", help="Of an exposure.")  # fmt: skip
+@click.option("--night", default="2024-02-10", show_default=True, metavar="DATE",
+              help="Evening of the first night.")  # fmt: skip
 @click.option("--nights", type=click.IntRange(1), default=1, show_default=True,
               help="Nights that the exposures are shared out over.")  # fmt: skip
 @click.option("--target", "targets", multiple=True, default=("SIMFIELD",), show_default=True,
               help="Field; may be given several times.")  # fmt: skip
 @click.option("--no-sky", is_flag=True, help="No SKY frame.")
+@click.option("--no-std", is_flag=True, help="No standard star.")
+@click.option("--no-illum", is_flag=True, help="No ILLUM frames.")
+@click.option("--darks", type=click.IntRange(0), default=0, show_default=True,
+              help="DARK frames a night; a recipe needs three.")  # fmt: skip
 @click.option("--compress", type=click.Choice(("", "gz", "fz")), default="",
               help="Pack the files: gz or fz.", metavar="KIND")  # fmt: skip
 @click.option("--headers-only", is_flag=True, help="Headers and holes: thousands in seconds.")
@@ -78,7 +91,10 @@ def _ifus(ctx: click.Context, param: click.Parameter, given: str) -> tuple[int, 
               "dead-ifu:13...; may be given several times.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Equal seeds give equal files.")
 @verbose
-def simulated_raw(folder: Path, count: int, no_sky: bool, nights: int, **given: Any) -> None:
+def simulated_raw(
+    folder: Path, count: int, no_sky: bool, no_std: bool, no_illum: bool, darks: int, nights: int,
+    **given: Any,
+) -> None:  # fmt: skip
     """Write raw frames and static tables, with the truth beside them.
 
     A night of VLT/MUSE as the archive has it: FOLDER/raw and FOLDER/static, and
@@ -91,10 +107,14 @@ def simulated_raw(folder: Path, count: int, no_sky: bool, nights: int, **given: 
     """
     from musedask.simulation import RawSpec, simulate_raw
 
-    spec = RawSpec(n_exposures=count, with_sky=not no_sky, n_nights=nights, **given)
+    spec = RawSpec(
+        n_exposures=count, with_sky=not no_sky, with_std=not no_std, with_illum=not no_illum,
+        n_dark=darks, n_nights=nights, **given,
+    )  # fmt: skip
     with console.progress_bar("raw frames", "files") as bar:
         truth = simulate_raw(folder, spec, progress=bar)
-    click.echo(f"{folder}: {len(truth.frames)} raw frames; the truth is in truth.json")
+    n_frames = counted(len(truth.frames), "raw frame")
+    click.echo(f"{folder}: {n_frames}; the truth is in truth.json")
 
 
 @click.command()

@@ -233,7 +233,13 @@ def export(
         raise click.UsageError(f"say which with --group: {', '.join(store)}")
     cube = store[group or next(iter(store))]
     if between is not None:
+        waves = cube["wavelength"].values
         cube = cube.sel(wavelength=slice(*between))
+        if not cube.sizes["wavelength"]:
+            raise InputError(
+                f"--lambda {between[0]:g}-{between[1]:g}: no channel; {megacube} reaches from "
+                f"{waves[0]:.2f} to {waves[-1]:.2f} Angstrom in {counted(len(waves), 'channel')}"
+            )
     with console.progress_bar("export", "MB") as bar:
         path = musedask.export_fits(cube, output, overwrite=overwrite, progress=bar)
     click.echo(path)

@@ -93,13 +93,15 @@ class ReductionReport:
         if self.dry_run:
             time = f", about {spoken(self.seconds_left)}" if self.n_waiting else ""
             return (
-                f"{self.folder}: {self.n_waiting} of {total} jobs to run{time}; {before} are done"
+                f"{self.folder}: {self.n_waiting} of {counted(total, 'job')} to run{time}; "
+                f"{before} {'is' if before == 1 else 'are'} done"
             )
         if before == total:
-            return f"{self.folder}: all {total} jobs are done already"
+            which = "the one job is" if total == 1 else f"all {total} jobs are"
+            return f"{self.folder}: {which} done already"
         bad = sum(one.state == "failed" for one in self.outcomes.values())
         stopped = sum(one.state == "blocked" for one in self.outcomes.values())
-        text = f"{self.folder}: {self.n_run} jobs done in {spoken(self.seconds)}"
+        text = f"{self.folder}: {counted(self.n_run, 'job')} done in {spoken(self.seconds)}"
         text += f", {before} were done before" if before else ""
         text += f", {bad} failed" if bad else ""
         return text + (f", {stopped} wait for failed ones" if stopped else "")

@@ -78,7 +78,8 @@ class Status:
     def _headline(self) -> str:
         now = self.snapshot
         who = f"is being reduced by {self.holder}" if self.holder else "is not being reduced now"
-        lines = [f"{self.folder}: {who}", f"{now.sum.finished} of {now.sum.total} jobs are done"]
+        jobs = counted(now.sum.total, "job is", "jobs are")
+        lines = [f"{self.folder}: {who}", f"{now.sum.finished} of {jobs} done"]
         if now.sum.waiting or now.sum.running:
             lines[1] += f"; about {spoken(now.seconds_left)} left on {self.workers} workers"
         return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from musedask.simulation.raw.files import whole_file
 from musedask.simulation.raw.night import RawFrame
 from musedask.simulation.raw.spec import RawSpec
 from musedask.simulation.sky import AnalyticSky, Line, PointSource, Spectrum
+from musedask.wording import counted
 
 TRUTH_FILE = "truth.json"
 RAW_FOLDER, STATIC_FOLDER = "raw", "static"
 _LIGHT_KM_S = 299792.458
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RawTruth:
     """Simulated raw frames and all that is known of them."""
 
@@ -70,6 +72,15 @@ class RawTruth:
             )
             for frame in self.exposures
         ))  # fmt: skip
+
+    def __repr__(self) -> str:
+        tally = Counter(frame.tag for frame in self.frames)
+        frames = ", ".join(f"{n} {tag}" for tag, n in tally.items())
+        sources = ", ".join(f"{len(found)} in {name}" for name, found in self.fields.items())
+        return (
+            f"RawTruth of {counted(len(self.frames), 'raw frame')} ({frames}) and their sources "
+            f"({sources}) in {self.folder}"
+        )
 
     def path(self, frame: RawFrame) -> Path:
         """The file of a frame."""
