@@ -69,6 +69,12 @@ def test_an_exposure_whose_cube_has_gone_is_not_used_until_it_is_back():
     assert same_rows(merged(known, known, gone).rows, theirs)
 
 
+def test_a_cube_of_the_user_s_own_making_is_used_though_the_pipeline_s_has_gone():
+    theirs = rows(row(1), row(2, path="/clean/2.fits"))
+    found = merged(rows(row(1)), rows(row(1), row(2)), theirs)
+    assert same_rows(found.rows, theirs)
+
+
 def test_without_memory_whatever_says_anything_is_the_user_s():
     theirs = rows(row(1, use=False, seeing=math.nan, exptime=890.0))
     (found,) = merged(rows(row(1, sky=2.0)), {}, theirs).rows.values()

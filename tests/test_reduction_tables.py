@@ -125,6 +125,50 @@ def test_edits_survive_and_a_new_exposure_is_added(again):
     assert table["moon"].tolist() == [0.1, None]
 
 
+def test_only_new_cubes_are_opened_and_a_table_that_stays_the_same_is_not_written(
+    again, monkeypatch
+):
+    run, reduce_again = again
+    opened, before = [], stamps(run)
+    read = run_exposures.read_facts
+    monkeypatch.setattr(run_exposures, "read_facts", lambda path: opened.append(path) or read(path))
+    first, second = run.exposures()
+    second.touch()
+    assert reduce_again().ok
+    assert opened == [second]
+    assert stamps(run) == before
+    # A table that was removed comes back whole, and no cube is opened for it.
+    run.exposure_table.unlink()
+    reduce_again()
+    assert list(read_exposure_table(run.exposure_table)["path"]) == [str(first), str(second)]
+    assert opened == [second]
+
+
+def test_what_is_known_of_an_exposure_outlasts_its_absence(again):
+    run, _ = again
+    first, second = run.exposures()
+    date = read_exposure_table(run.exposure_table)["date_obs"][1]
+    assert run_exposures.write_exposures(run, [first]) == []
+    table = read_exposure_table(run.exposure_table)
+    assert list(table["use"]) == [True, False]
+    assert table["reason"][1] == "no cube now"
+    edit(run, lambda table: table.remove_row(1))
+    (note,) = run_exposures.write_exposures(run, [first, second])
+    assert date in note
+
+
+def test_a_product_that_was_made_again_is_looked_at_again(again):
+    run, reduce_again = again
+    (record,) = run.products.glob("muse_bias/*/job.json")
+    text = record.read_text().replace('"date_obs": ""', '"date_obs": "1999"')
+    record.write_text(text)
+    reduce_again()
+    assert "1999" not in (run.tables / "qc.ecsv").read_text()
+    record.write_text(text.replace('"datamd5": ""', '"datamd5": "new"'))
+    assert reduce_again().n_run == 0
+    assert "1999" in (run.tables / "qc.ecsv").read_text()
+
+
 def test_a_removed_row_stays_away_and_is_told(again):
     run, reduce_again = again
     date = read_exposure_table(run.tables / "exposures.ecsv")["date_obs"][0]

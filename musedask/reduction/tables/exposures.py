@@ -111,7 +111,7 @@ def _updated(ours: Row, before: Row | None, theirs: Row) -> dict[str, Any]:
         if before is not None:
             is_edited = not same(given, before.get(name))
         else:  # Nobody knows what musedask wrote: what says anything is the user's.
-            is_edited = name == "use" or not same(given, _DEFAULTS[name])
+            is_edited = not same(given, _DEFAULTS[name])
         row[name] = given if is_edited else value
     return row
 
