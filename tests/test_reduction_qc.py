@@ -6,11 +6,16 @@ import math
 
 import numpy as np
 import pytest
+from esorex_jobs import align, combine, given, images, pixel_tables
 from finished_jobs import a_record
+from raw_biases import write_biases
 from stub_esorex import fits_bytes
 
 from musedask.fits.cards import plain_values
+from musedask.reduction.job.folder import RunFolders
 from musedask.reduction.job.record import Product
+from musedask.reduction.job.run import run_job
+from musedask.reduction.jobs import Job
 from musedask.reduction.recipes import RECIPES
 from musedask.reduction.tables.qc import qc_table, quality
 from musedask.reduction.tables.qc_columns import COLUMNS, columns_of
@@ -191,3 +196,22 @@ def test_a_product_without_a_header_is_named_and_the_others_are_there(tmp_path):
     assert len(found.problems) == 2
     assert "is not FITS" in found.problems[0]
     assert f"{two.folder}/b.fits: there is no such file" in found.problems[1]
+
+
+@pytest.mark.real_esorex
+def test_products_of_the_real_recipes_have_the_measures(tmp_path):
+    folders = RunFolders(tmp_path / "products", tmp_path / "scratch")
+    paths = write_biases(tmp_path, [f"b{n}.fits" for n in range(3)])
+    bias = Job(
+        recipe="muse_bias", stage="bias", inputs=tuple(given("BIAS", path) for path in paths),
+        parameters=(("nifu", "1"), ("combine", "average")), ifu=1, products=("MASTER_BIAS",),
+    )  # fmt: skip
+    stars = images(tmp_path / "images", n_sources=8)
+    jobs = (bias, align(stars), combine(pixel_tables(tmp_path / "tables")))
+    table = qc_table(run_job(job, folders) for job in jobs).table
+    assert list(table["product"]) == ["MASTER_BIAS", "OFFSET_LIST", "DATACUBE_FINAL"]
+    # Noise of 2.6 adu and that of whole numbers, 1.1 electrons each.
+    ron = [table[f"ron_q{n}"][0] for n in (1, 2, 3, 4)]
+    assert ron == pytest.approx([1.1 * math.sqrt(2.6**2 + 1 / 12)] * 4, rel=0.08)
+    assert table["n_saturated"][0] == 0
+    assert table["n_matches_min"][1] == 8
