@@ -14,6 +14,7 @@ from musedask.config import ClusterConfig
 from musedask.errors import FileError, MissingError
 from musedask.exposures import read_exposure_table
 from musedask.reduction.running import exposures as run_exposures
+from musedask.reduction.running.exposure_memory import MEMORY, Memory
 from musedask.reduction.running.reduce import reduce
 from musedask.reduction.running.tables import write_tables_of
 from musedask.run import init_run, open_run
@@ -85,7 +86,7 @@ def test_from_disk_alone_the_tables_are_the_same(finished, again):
     run = finished[0]
     moved, _ = again
     shutil.rmtree(moved.tables)
-    (moved.state / run_exposures.MEMORY).unlink()
+    (moved.state / MEMORY).unlink()
     written = write_tables_of(moved)
     assert (written.names, written.notes) == (NAMES, [])
     for name in NAMES:
@@ -114,7 +115,7 @@ def test_edits_survive_and_a_new_exposure_is_added(again):
     shutil.rmtree(run.products / "muse_scipost" / key)
     second.unlink()
     (run.tables / "exposures.ecsv").unlink()
-    (run.state / run_exposures.MEMORY).unlink()
+    (run.state / MEMORY).unlink()
     run_exposures.write_exposures(run, [first])
     edit(run, change)
     assert reduce_again().n_run == 1
@@ -233,3 +234,13 @@ def test_a_folder_that_cannot_be_written_is_named(again):
     run.tables.write_text("a file")
     with pytest.raises(FileError, match=r"qc\.ecsv: cannot be written"):
         write_tables_of(run)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 0, "facts": {}, "rows": {}}', "{"])
+def test_a_broken_memory_is_none(tmp_path, text):
+    run = init_run(tmp_path / "night")
+    assert Memory.of(run) == Memory()
+    Memory({"a": {}}, {"b": {}}).write(run)
+    assert Memory.of(run) == Memory({"a": {}}, {"b": {}})
+    (run.state / MEMORY).write_text(text)
+    assert Memory.of(run) == Memory()

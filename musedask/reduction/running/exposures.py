@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from musedask.errors import FileError, InputError
+from musedask.errors import InputError
 from musedask.exposure_facts import ExposureFacts, read_facts
 from musedask.exposure_making import exposure_table_of
 from musedask.exposures import read_exposure_table, write_exposure_table
+from musedask.reduction.running.exposure_memory import Memory, has_news, state_of
 from musedask.reduction.tables.exposures import (
     merged,
     missing,
@@ -20,35 +20,7 @@ from musedask.reduction.tables.exposures import (
     same_rows,
     table_of,
 )
-from musedask.run import Run, write_text
-
-MEMORY = "exposures.json"
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What musedask knew of the run's cubes when it last wrote the table."""
-
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """State of a cube's file -> what is known of it, as JSON has it."""
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Key of an exposure -> the row as musedask made it, also of cubes that have gone since."""
-
-    @classmethod
-    def read(cls, path: Path) -> Memory:
-        """Read it; nothing is known if there is none, or a broken one."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] == FORMAT:
-                return cls(dict(content["facts"]), dict(content["rows"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        return cls()
-
-    def write(self, path: Path) -> None:
-        """Write it in one step."""
-        _write(path, json.dumps({"format": FORMAT, "facts": self.facts, "rows": self.rows}))
+from musedask.run import Run
 
 
 def write_exposures(run: Run, cubes: Sequence[Path]) -> list[str]:
@@ -75,11 +47,10 @@ def write_exposures(run: Run, cubes: Sequence[Path]) -> list[str]:
     InputError
         If the table is there and cannot be understood: it is left as it is.
     """
-    path = run.exposure_table
-    memory = Memory.read(run.state / MEMORY)
-    states = [_state(cube, run) for cube in cubes]
-    if path.exists() and set(states) == set(memory.facts):
+    if not has_news(run, cubes):
         return []
+    path, memory = run.exposure_table, Memory.of(run)
+    states = [state_of(cube, run) for cube in cubes]
     facts = [
         _facts(cube, memory.facts.get(state)) for cube, state in zip(cubes, states, strict=True)
     ]
@@ -99,18 +70,8 @@ def write_exposures(run: Run, cubes: Sequence[Path]) -> list[str]:
             must_use=False,
         )  # fmt: skip
     known = dict(zip(states, map(_plain, facts), strict=True))
-    Memory(known, memory.rows | ours).write(run.state / MEMORY)
+    Memory(known, memory.rows | ours).write(run)
     return notes
-
-
-def _state(cube: Path, run: Run) -> str:
-    """What changes when the exposure has another cube, or its cube is made again."""
-    try:
-        status = cube.stat()
-    except OSError as err:
-        raise FileError(f"{cube}: cannot be read: {err.strerror or err}") from err
-    where = os.path.relpath(os.path.realpath(cube), os.path.realpath(run.folder))
-    return f"{where} {status.st_size} {status.st_mtime_ns}"
 
 
 def _facts(cube: Path, known: dict[str, Any] | None) -> ExposureFacts:
@@ -158,10 +119,3 @@ def _absolute(rows: dict[str, dict[str, Any]], folder: Path) -> dict[str, dict[s
         key: row | {"path": row["path"] and os.path.normpath(folder / row["path"])}
         for key, row in rows.items()
     }
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_text(path, text)
-    except OSError as err:
-        raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err

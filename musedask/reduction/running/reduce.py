@@ -74,7 +74,7 @@ def reduce(
         tables = Tables(run.tables)
         if not dry_run:
             cubes = link_cubes(run, carrier.jobs.values(), carrier.records, material.frames)
-            tables = _tables(carrier, material, cubes)
+            tables = _tables(carrier, material)
         now = carrier.snapshot(run.config.cluster.workers or cores())
         return ReductionReport(
             folder=run.folder,
@@ -129,12 +129,12 @@ def _makes_final_cubes(material: Material, last: str | None) -> bool:
     return material.run.config.reduction.final == "cubes" and last in (None, "final", "combine")
 
 
-def _tables(carrier: Carrier, material: Material, cubes: Sequence[Path]) -> Tables:
+def _tables(carrier: Carrier, material: Material) -> Tables:
     """Write the run's tables; that they cannot be written undoes no job."""
     run, records = material.run, list(carrier.records.values())
     tables = Tables(run.tables)
     try:
-        tables = write_tables(run, records, dates_of(material.frames), cubes)
+        tables = write_tables(run, records, dates_of(material.frames))
     except MusedaskError as err:
         carrier.problems.append(str(err))
     carrier.notes |= dict.fromkeys(tables.notes)

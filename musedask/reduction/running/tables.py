@@ -15,6 +15,7 @@ from musedask.reduction.frames import Frame
 from musedask.reduction.job.folder import RunFolders
 from musedask.reduction.job.record import JobRecord
 from musedask.reduction.running.carrying import PLAN
+from musedask.reduction.running.exposure_memory import has_news
 from musedask.reduction.running.finished import find_records
 from musedask.reduction.running.material import INVENTORY
 from musedask.reduction.running.plan_file import read_plan
@@ -45,12 +46,11 @@ class Tables:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def write_tables(
-    run: Run, records: Sequence[JobRecord], dates: Mapping[str, str], cubes: Sequence[Path] = ()
-) -> Tables:
+def write_tables(run: Run, records: Sequence[JobRecord], dates: Mapping[str, str]) -> Tables:
     """Write the tables of a run: quality measures, used frames, exposures.
 
-    A table that has all its jobs, or cubes, already is left as it is.
+    A table that has all its jobs, or cubes, already is left as it is, and that of
+    exposures also if there is no cube.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def write_tables(
         Of all its finished jobs that its plan knows.
     dates
         Identity of a raw frame or a static table -> DATE-OBS.
-    cubes
-        Its exposure cubes; without any the table of exposures is left as it is.
 
     Raises
     ------
     FileError
         If a table cannot be written.
+    MissingError
+        If a link leads to a cube that has gone.
     InputError
         If the exposure table is there and cannot be understood.
     """
@@ -92,10 +92,12 @@ def write_tables(
 
     _refresh(tables, QC, jobs, quality)
     _refresh(tables, USED_FRAMES, jobs, used)
-    if cubes:
-        from musedask.reduction.running.exposures import write_exposures
+    if any(run.cubes.glob("*.fits")):
+        cubes = run.exposures()
+        if has_news(run, cubes):
+            from musedask.reduction.running.exposures import write_exposures
 
-        tables.notes += write_exposures(run, cubes)
+            tables.notes += write_exposures(run, cubes)
         tables.names.append(run.exposure_table.name)
     return tables
 
@@ -125,8 +127,7 @@ def write_tables_of(run: Run) -> Tables:
         f"{state.size}-{state.mtime_ns}-{facts.header_hash}": str(facts.cards.get("DATE-OBS", ""))
         for state, facts in entries.values()
     }
-    cubes = run.exposures() if any(run.cubes.glob("*.fits")) else ()
-    return write_tables(run, list(records.values()), dates, cubes)
+    return write_tables(run, list(records.values()), dates)
 
 
 def dates_of(frames: Iterable[Frame]) -> dict[str, str]:
