@@ -28,6 +28,7 @@ from benchmarks.records import COUNTED, FAILED, UNAVAILABLE, WRONG, Record, appe
 _ROOT = Path(__file__).resolve().parent.parent
 _SAMPLE_S = 0.02
 _LOG_TAIL = 600
+_SCRATCH = "job-"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def run_cases(
         Also written to ``settings.output``, each as soon as it is there.
     """
     settings.output.mkdir(parents=True, exist_ok=True)
+    sweep(settings.work)
     path = settings.output / f"{settings.benchmark}_{settings.size}_{settings.run}.jsonl"
     if any(job.peer in PEERS and family(job.peer) == "musedask" for jobs in cases for job in jobs):
         compile_beforehand(settings)
@@ -95,13 +97,26 @@ def run_cases(
     return records
 
 
+def sweep(work: Path) -> None:
+    """Remove what runs that were killed have left; the scratch of a run that goes on stays."""
+    for path in work.glob(f"{_SCRATCH}*-*"):
+        pid = path.name.removeprefix(_SCRATCH).partition("-")[0]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def compile_beforehand(settings: Settings) -> None:
     """Fill the cache of compiled code in a process of its own.
 
     A job that compiles keeps the compiler's memory, hundreds of megabytes that are not its own.
     """
     settings.work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="compile-", dir=settings.work) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_SCRATCH}{os.getpid()}-", dir=settings.work
+    ) as folder:
         subprocess.run(
             [sys.executable, "-m", "benchmarks.peers.compiling", folder],
             cwd=_ROOT, check=True, stdout=subprocess.DEVNULL,
@@ -134,7 +149,7 @@ def measure(job: Job, repeat: int, settings: Settings) -> Record:
     if job.data is not None:
         limit = settings.disk_bytes - used_bytes(stores)
         exposures = make_exposures(job.data, data, limit, {kind_of(job.data)})
-    scratch = Path(tempfile.mkdtemp(prefix="job-", dir=settings.work))
+    scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=settings.work))
     place = {
         "exposures": [os.fspath(path) for path in exposures],
         "stores": os.fspath(stores), "scratch": os.fspath(scratch),

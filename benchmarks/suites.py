@@ -72,6 +72,8 @@ DIMENSIONS: Mapping[Size, Dimensions] = {
 }  # fmt: skip
 
 Case = tuple[Job, ...]
+_NO_TARGET = ("cosmos-adaptive", "mpdaf-pycombine", "reference", "reproject-coadd")
+"""Peers that are measured once at sizes that have to be quick."""
 
 
 def _job(
@@ -83,7 +85,7 @@ def _job(
 
 def stacking(size: Size) -> tuple[Case, ...]:
     """Exposures into a stack, beside all peers and the floors; ways of resampling; statistics."""
-    d = DIMENSIONS[size]
+    d, once = DIMENSIONS[size], size != "full"
     upright = replace(d.exposures, n_channels=d.variants)
     turned = replace(upright, geometry="turn")
     diamond = replace(upright, geometry="diamond", side=d.diamond_side)
@@ -94,7 +96,10 @@ def stacking(size: Size) -> tuple[Case, ...]:
         "swarp", "reference",
     ]  # fmt: skip
     return (
-        tuple(_job("peers", peer, peer, d.exposures, slices=d.slices) for peer in peers),
+        tuple(
+            _job("peers", peer, peer, d.exposures, slices=d.slices, once=once and peer in _NO_TARGET)
+            for peer in peers
+        ),
         (
             _job("cold", "musedask", "musedask", d.whole, "cold"),
             _job("cold", "floor-read", "floor-read", d.whole, "cold"),
@@ -105,7 +110,7 @@ def stacking(size: Size) -> tuple[Case, ...]:
             for way in ("exact", "bilinear", "lanczos3")
         ),
         tuple(
-            _job("kernel", kind, "musedask-kernel", data, resampling="exact")
+            _job("kernel", kind, "musedask-kernel", data, resampling="exact", once=once)
             for kind, data in kinds
         ),
         (

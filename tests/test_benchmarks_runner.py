@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 
 from benchmarks.jobs import DataSpec, Job
 from benchmarks.records import COUNTED, FAILED, UNAVAILABLE, WRONG, read_records
-from benchmarks.runner import Settings, measure, run_cases
+from benchmarks.runner import Settings, measure, run_cases, sweep
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,6 +67,18 @@ def test_a_job_that_takes_too_long_is_ended(settings):
     assert record.state == FAILED
     assert "longer than 4 s" in record.reason
     assert psutil.Process().children() == []
+
+
+def test_what_a_killed_run_has_left_is_removed_and_what_another_needs_is_not(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, needed = f"job-{gone.pid}-abc", f"job-{os.getpid()}-abc"
+    for name in (left, needed, "exposures", "job-notes-abc"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f"{left}.log").touch()
+    sweep(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {needed, "exposures", "job-notes-abc"}
 
 
 def test_jobs_take_turns_and_what_does_not_count_is_not_run_again(settings):
