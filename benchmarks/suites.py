@@ -100,7 +100,7 @@ def stacking(size: Size) -> tuple[Case, ...]:
             _job("peers", peer, peer, d.exposures, slices=d.slices,
                  once=once and peer in _NO_TARGET)
             for peer in peers
-        ),  # fmt: skip
+        ),
         (
             _job("cold", "musedask", "musedask", d.whole, "cold"),
             _job("cold", "floor-read", "floor-read", d.whole, "cold"),
