@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,8 @@ def main(folder: Path, count: int, n_fields: int, methods: tuple[str, ...]) -> N
 
     threading.Thread(target=watch, daemon=True).start()
     lazy = stack(cubes, None, CubeGrid(grid.sky, part, grid.ny, grid.nx), methods=methods)
+    # The files are sparse: their STAT is a hole, which a real stack refuses.
+    lazy = replace(lazy, checks=())
     write_megacube(lazy, folder / f"stack_{count}_{n_fields}.zarr")
     print(peak[0])  # noqa: T201 - for the test that started this program
 

@@ -63,10 +63,11 @@ def test_what_does_not_count_says_why(name, state, reason, settings):
 
 
 def test_a_job_that_takes_too_long_is_ended(settings):
+    before = set(psutil.Process().children())
     record = measure(stand_in("sleeping"), 0, replace(settings, timeout_s=4.0))
     assert record.state == FAILED
     assert "longer than 4 s" in record.reason
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= before
 
 
 def test_what_a_killed_run_has_left_is_removed_and_what_another_needs_is_not(tmp_path):

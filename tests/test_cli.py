@@ -480,8 +480,8 @@ def test_results_go_to_stdout_and_everything_else_to_stderr_without_colours(pair
     answer = succeeded("stack", *pair, "-o", store, "-v")
     assert answer.out.startswith(f"{store}: 1 of 1 block made")
     assert answer.out.count("\n") == 1
-    assert "stack: 0 of 1 blocks\n" in answer.err
-    assert "stack: 1 of 1 blocks\n" in answer.err
+    assert "stack: 0 of 1 block\n" in answer.err
+    assert "stack: 1 of 1 block\n" in answer.err
     assert re.search(r"^\d\d:\d\d:\d\d info: Stack of 2 exposures", answer.err, re.MULTILINE)
     assert ANSI not in answer.out + answer.err
     assert succeeded("-v", "stack", *pair, "-o", store).err.count("Stack of 2") == 1
