@@ -1,0 +1,1 @@
+"""Exposure images -> offsets with errors and grades, and a page to review them."""
