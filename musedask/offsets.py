@@ -15,31 +15,44 @@ from __future__ import annotations
 import difflib
 import math
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from musedask.errors import InputError, MissingError
+from musedask.offset_row import (
+    DECISIONS,
+    FAILED,
+    GRADES,
+    KEY_LENGTH,
+    MANUAL,
+    UNITS,
+    Offset,
+    date_key,
+)
 from musedask.wording import counted
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
+__all__ = (
+    "ARCSEC_PER_DEG",
+    "DECISIONS",
+    "FAILED",
+    "GRADES",
+    "KEY_LENGTH",
+    "MANUAL",
+    "UNITS",
+    "ExposureKey",
+    "ExposureLike",
+    "Offset",
+    "OffsetTable",
+    "coordinate_deg",
+    "date_key",
+    "on_sky_arcsec",
+)
 ARCSEC_PER_DEG = 3600.0
-KEY_LENGTH = 23
-"""Characters of DATE-OBS that identify an exposure: down to the millisecond."""
-GRADES = ("", "A", "B", "C", "F")
-FAILED = "F"
-MANUAL = "manual"
-_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?")
-_NAN = math.nan
-
-
-def date_key(date_obs: str) -> str:
-    """Give the part of a DATE-OBS that exposures are matched by."""
-    return str(date_obs).strip()[:KEY_LENGTH]
 
 
 def on_sky_arcsec(ra_difference_deg: float, dec_deg: float) -> float:
@@ -101,144 +114,6 @@ class ExposureKey:
     """The file, where known; formats that go by file names compare with it."""
     primary_header: str = field(default="", repr=False)
     """Cards of its primary header, where known; pymusepipe's table copies some of them."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Offset:
-    """One row of an offset table; NaN is unknown. Equal rows compare equal, NaN included.
-
-    Raises
-    ------
-    InputError
-        If a value cannot be: an offset that is not finite without grade F, a
-        flux scale that is not positive, a DATE-OBS that is none...
-    """
-
-    date_obs: str
-    """DATE-OBS, the key: rows are matched on its first 23 characters."""
-    name: str = ""
-    """Name of the exposure, for people."""
-    ra_deg: float = math.nan
-    """RA of the header's pointing, degrees."""
-    dec_deg: float = math.nan
-    """DEC of the header's pointing, degrees: where cos(dec) is taken."""
-    ra_offset_arcsec: float
-    """Exposure minus reference, on the sky, positive to the east."""
-    dec_offset_arcsec: float
-    """Exposure minus reference, positive to the north."""
-    ra_error_arcsec: float = math.nan
-    """One-sigma error of ``ra_offset_arcsec``."""
-    dec_error_arcsec: float = math.nan
-    """One-sigma error of ``dec_offset_arcsec``."""
-    rotation_deg: float = math.nan
-    """Position angle (north through east) by which the exposure is turned too far."""
-    flux_scale: float = math.nan
-    """Factor that flux is multiplied by, and variance by its square; NaN is none."""
-    flux_scale_error: float = math.nan
-    """One-sigma error of ``flux_scale``."""
-    background: float = math.nan
-    """What its maker found missing from the flux, before scaling; kept, never applied."""
-    grade: str = ""
-    """``A``, ``B``, ``C``, or ``F`` (failed: not to be used); empty if nobody judged."""
-    method: str = ""
-    """How it was found: ``header``, ``manual``, ``auto``..."""
-    note: str = ""
-    """Free text on one line."""
-
-    def __post_init__(self) -> None:
-        for column in fields(self):
-            clean = self._text if column.type == "str" else self._number
-            object.__setattr__(self, column.name, clean(column.name, getattr(self, column.name)))
-        if not _DATE.fullmatch(self.date_obs):
-            raise InputError(
-                f"date_obs {self.date_obs!r} is no DATE-OBS: write it like 2014-12-08T03:12:45.123"
-            )
-        self._check_values()
-
-    def _text(self, key: str, value: Any) -> str | float:
-        text = str(value).strip()
-        if not text.isprintable():
-            raise InputError(f"{key} {text!r}: text has to be one line of printable characters")
-        return text
-
-    def _number(self, key: str, value: Any) -> str | float:
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise InputError(f"{self.date_obs}: {key} {value!r} is not a number") from None
-        return _NAN if math.isnan(number) else number
-
-    def _check_values(self) -> None:
-        what = f"{self.date_obs} {self.name}".strip()
-        if self.grade not in GRADES:
-            raise InputError(f"{what}: grade {self.grade!r}, expected A, B, C, F or nothing")
-        for key in ("ra_offset_arcsec", "dec_offset_arcsec"):
-            if not math.isfinite(getattr(self, key)) and not self.is_failed:
-                raise InputError(
-                    f"{what}: {key} is {getattr(self, key)}; give a number, or grade F "
-                    "if the offset is not known"
-                )
-        for key in ("ra_error_arcsec", "dec_error_arcsec", "flux_scale_error"):
-            if getattr(self, key) < 0 or math.isinf(getattr(self, key)):
-                raise InputError(f"{what}: {key} is {getattr(self, key)}, an error is >= 0, or NaN")
-        if self.flux_scale <= 0 or math.isinf(self.flux_scale):
-            raise InputError(
-                f"{what}: flux_scale is {self.flux_scale}; it has to be positive, NaN means none"
-            )
-        if abs(self.dec_deg) > 90.0 or math.isinf(self.ra_deg):
-            raise InputError(f"{what}: ({self.ra_deg}, {self.dec_deg}) is not on the sky")
-        if math.isinf(self.rotation_deg) or math.isinf(self.background):
-            raise InputError(f"{what}: rotation_deg or background is infinite; use NaN for unknown")
-
-    @property
-    def key(self) -> str:
-        """What the row is found by."""
-        return date_key(self.date_obs)
-
-    @property
-    def is_failed(self) -> bool:
-        """Whether the row says that no good offset was found."""
-        return self.grade == FAILED
-
-    @property
-    def is_manual(self) -> bool:
-        """Whether a person made the row."""
-        return self.method == MANUAL
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether there is an offset to apply."""
-        return math.isfinite(self.ra_offset_arcsec) and math.isfinite(self.dec_offset_arcsec)
-
-    @property
-    def applied_scale(self) -> float:
-        """The factor on flux: 1 where ``flux_scale`` is NaN."""
-        return 1.0 if math.isnan(self.flux_scale) else self.flux_scale
-
-    @property
-    def applied_rotation_deg(self) -> float:
-        """The rotation: 0 where ``rotation_deg`` is NaN."""
-        return 0.0 if math.isnan(self.rotation_deg) else self.rotation_deg
-
-    def _identity(self) -> tuple[Any, ...]:
-        values = (getattr(self, field.name) for field in fields(self))
-        return tuple(None if value != value else value for value in values)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Offset):
-            return NotImplemented
-        return self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
-
-UNITS = {
-    field.name: "deg" if field.name.endswith("_deg") else "arcsec"
-    for field in fields(Offset)
-    if field.name.endswith(("_deg", "_arcsec"))
-}
-"""Unit of each column that has one."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -319,10 +194,19 @@ class OffsetTable:
         """Take the rows of ``other`` over into this table.
 
         A row of ``other`` replaces this table's row of the same exposure,
-        unless the latter is manual: what a person set stays. The order is this
+        unless a person set or judged the latter: that stays. The order is this
         table's, then ``other``'s.
         """
-        kept = [row if row.is_manual else other._by_key.get(row.key, row) for row in self.rows]
+        decided = OffsetTable(tuple(row for row in self if row.is_decided))
+        return self.replaced_by(other).replaced_by(decided)
+
+    def replaced_by(self, other: OffsetTable) -> OffsetTable:
+        """Take the rows of ``other`` over, also where a person decided before.
+
+        This is for a person's newer decisions; :meth:`merged_with` is for what
+        was measured. The order is this table's, then ``other``'s.
+        """
+        kept = (other._by_key.get(row.key, row) for row in self.rows)
         return OffsetTable((*kept, *(row for row in other if row.key not in self._by_key)))
 
     @property

@@ -64,6 +64,20 @@ def test_a_table_survives_pickling() -> None:
         ({"rotation_deg": math.inf}, "rotation_deg"),
         ({"note": "two\nlines"}, "note"),
         ({"background": "much"}, "background 'much'"),
+        ({"n_sources": -1}, "n_sources is -1"),
+        ({"signal_to_noise": math.inf}, "signal_to_noise is inf"),
+        ({"fwhm_arcsec": -0.7}, "fwhm_arcsec is -0.7"),
+        ({"blue_red_arcsec": -0.1}, "blue_red_arcsec is -0.1"),
+        ({"correlation_before": -1.1}, "correlation_before is -1.1"),
+        ({"correlation_after": 1.01}, "correlation_after is 1.01"),
+        ({"decision": "ok"}, "decision 'ok', expected accepted"),
+        ({"decision": "flagged", "grade": "C"}, "flagged row has grade F"),
+        ({"decision": "moved", "method": "auto"}, "moved with method 'auto'"),
+        ({"decision": "accepted", "grade": "F", "dec_offset_arcsec": math.nan}, "nothing to use"),
+        ({"decided_at": "last week"}, "decided_at 'last week'"),
+        ({"decided_at": "2026-01-31"}, "decided_at '2026-01-31'"),
+        ({"decided_at": "2026-01-31T12:00:00+02:00"}, r"expected UTC"),
+        ({"frame": "two\nlines"}, "frame"),
     ],
 )
 def test_an_impossible_value_is_refused_by_name(values: dict[str, object], said: str) -> None:
@@ -117,6 +131,25 @@ def test_manual_rows_win_in_either_direction_and_stay() -> None:
     assert OffsetTable((auto,)).merged_with(OffsetTable((manual,))).rows == (manual,)
     second = replace(manual, note="another hand")
     assert OffsetTable((manual,)).merged_with(OffsetTable((second,))).rows == (manual,)
+
+
+DECIDED = (
+    row(decision="accepted", grade="B", decided_by="ann", decided_at="2026-01-31T12:00:00"),
+    row(decision="moved", method="manual", decided_at="2026-01-31T12:00:00.5Z"),
+    row(decision="flagged", grade="F", ra_offset_arcsec=math.nan),
+)
+
+
+@pytest.mark.parametrize("decided", DECIDED, ids=lambda decided: decided.decision)
+def test_what_a_person_decided_outlasts_measuring_but_not_a_newer_decision(decided) -> None:
+    assert decided.is_decided
+    measured = row(note="machine", grade="A", method="reference")
+    assert not measured.is_decided
+    assert OffsetTable((decided,)).merged_with(OffsetTable((measured,))).rows == (decided,)
+    assert OffsetTable((measured,)).merged_with(OffsetTable((decided,))).rows == (decided,)
+    newer = row(note="newer", method="manual", decision="moved")
+    table = OffsetTable((row(SECOND), decided)).replaced_by(OffsetTable((row(THIRD), newer)))
+    assert table.rows == (row(SECOND), newer, row(THIRD))
 
 
 def test_newer_rows_replace_automatic_ones_and_new_exposures_come_after() -> None:

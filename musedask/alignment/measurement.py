@@ -118,7 +118,14 @@ class Measurement:
             rotation_deg=_NAN if failed else self.rotation_deg,
             grade=self.grade,
             method=self.method,
-            note="; ".join(self.reasons),
+            n_sources=self.n_sources,
+            signal_to_noise=self.signal_to_noise,
+            correlation_before=self.correlation_before,
+            correlation_after=self.correlation_after,
+            fwhm_arcsec=self.fwhm_arcsec,
+            blue_red_arcsec=self.blue_red_arcsec,
+            reasons="; ".join(self.reasons),
+            frame=self.frame,
         )
 
     def failed(self, reason: str) -> Measurement:
