@@ -1,0 +1,76 @@
+"""Files that appear under their names when they are whole, and JSON that says what it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from musedask.errors import FileError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write or replace a file in one step; it is on the disk afterwards.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written; what was there before stays.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as err:
+        raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def json_text(value: Any) -> str:
+    """JSON in ASCII, without NaN: null stands for it."""
+    return json.dumps(_without_nan(value), allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    # numpy's scalars are no JSON.
+    return _without_nan(value.item()) if hasattr(value, "item") else value
+
+
+def read_json(path: Path, format: str, version: int) -> dict[str, Any]:
+    """Read an object that says in ``format`` and ``version`` what it is.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read, or is something else.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as err:
+        raise FileError(f"{path}: cannot be read: {err.strerror or err}") from err
+    except ValueError as err:
+        raise FileError(f"{path}: is no JSON: {err}") from err
+    if not isinstance(record, dict) or record.get("format") != format:
+        raise FileError(f"{path}: is no {format}")
+    if record.get("version") != version:
+        raise FileError(
+            f"{path}: version is {record.get('version')!r}, this musedask reads {version}; make "
+            "it again, or use the musedask that made it"
+        )
+    return record
