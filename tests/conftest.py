@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import slurm_site
 from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +48,14 @@ def _esorex_is_missing() -> str:
     return ""
 
 
-MISSING: dict[str, Callable[[], str]] = {"real_esorex": _esorex_is_missing}
+def _slurm_is_missing() -> str:
+    return slurm_site.missing()
+
+
+MISSING: dict[str, Callable[[], str]] = {
+    "real_esorex": _esorex_is_missing,
+    "real_slurm": _slurm_is_missing,
+}
 """Marker -> function that says what its tests lack on this machine."""
 
 
