@@ -67,8 +67,12 @@ class ReductionConfig:
     raman: bool = True
     """Whether the laser's Raman lines are removed from AO exposures."""
     offsets: str = "exp_align"
-    """Where the exposures point: ``exp_align`` (measured by muse_exp_align), ``headers`` (they
-    are right), or a table of offsets, relative to the run's folder."""
+    """Where the exposures point: ``exp_align`` (measured by muse_exp_align), ``measured`` (by
+    ``musedask align``), ``headers`` (they are right), or a table of offsets, relative to the
+    run's folder."""
+    reference: str = ""
+    """Image or catalogue that ``measured`` offsets are measured against, relative to the run's
+    folder; among the exposures alone if empty."""
     final: str = "none"
     """What is made with the offsets: ``cubes`` (each exposure again, resampled once onto its
     cut-out of one grid), ``combine`` (muse_exp_combine of reduced pixel tables), or ``none``."""
@@ -99,6 +103,11 @@ class ReductionConfig:
         _one_of("autocalib", self.autocalib, AUTOCALIBRATIONS)
         _one_of("final", self.final, FINALS)
         _one_of("combine_by", self.combine_by, COMBINE_BY)
+        if self.reference and self.offsets != "measured":
+            raise InputError(
+                f"[reduction] reference = {self.reference!r} is for offsets = 'measured', and "
+                f"offsets = {self.offsets!r}: change one of them"
+            )
         if self.attempts < 1:
             raise InputError(f"[reduction] attempts = {self.attempts}: at least 1")
         if not self.hours_per_job >= 0:

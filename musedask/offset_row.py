@@ -139,6 +139,11 @@ class Offset:
         return self.method == MANUAL
 
     @property
+    def why(self) -> str:
+        """Why its grade is what it is, or else the note."""
+        return self.reasons or self.note
+
+    @property
     def is_decided(self) -> bool:
         """Whether a person made the row or has judged it: nothing automatic replaces it."""
         return self.is_manual or bool(self.decision)

@@ -125,7 +125,7 @@ def exposure_key(cube: xr.Dataset, path: str = "") -> ExposureKey:
 
 def _check_usable(row: Offset, name: str, allow_failed: bool) -> None:
     if row.is_failed and not allow_failed:
-        why = f" ({row.reasons or row.note})" if row.reasons or row.note else ""
+        why = f" ({row.why})" if row.why else ""
         raise InputError(
             f"{name}: its offset has grade F{why}: measure it again, set it by hand, leave the "
             "exposure out, or allow failed offsets (allow_failed)"

@@ -79,6 +79,11 @@ class Run:
         return self.cubes / "sky"
 
     @property
+    def unplaced_cubes(self) -> Path:
+        """Links to cubes of exposures whose measured offset failed, where others are placed."""
+        return self.cubes / "unplaced"
+
+    @property
     def tables(self) -> Path:
         """Exposures, offsets, quality measures, used frames."""
         return self.folder / "tables"
@@ -87,6 +92,11 @@ class Run:
     def exposure_table(self) -> Path:
         """The exposure table, which its user edits."""
         return self.tables / "exposures.ecsv"
+
+    @property
+    def offsets(self) -> Path:
+        """Offsets that ``musedask align`` measures, and that people may correct."""
+        return self.tables / "offsets.ecsv"
 
     @property
     def state(self) -> Path:

@@ -29,7 +29,9 @@ static = ["static"]
 # raman = true            # remove the laser's Raman lines from AO exposures
 
 # Where the exposures point, and what is made with it.
-# offsets = "exp_align"   # "exp_align", "headers" (they are right), or a table of offsets
+# offsets = "exp_align"   # "exp_align" (the pipeline's), "measured" (musedask's own, with grades),
+                          # "headers" (they are right), or a table of offsets
+# reference = ""          # image or catalogue for "measured"; else relative to one another
 # final = "none"          # "cubes" (each again, onto one grid), "combine", "none"
 # combine_by = "target"   # "target", "pointing", "all"
 # grid = "enclosing"      # or a FITS file that has the grid

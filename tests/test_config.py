@@ -29,3 +29,10 @@ def test_hours_that_cannot_be_are_refused(given, says):
 def test_a_whole_number_is_still_no_fraction():
     with pytest.raises(InputError, match=r"attempts = 1\.5: a whole number is wanted"):
         config_of({"reduction": {"attempts": 1.5}})
+
+
+def test_a_reference_needs_offsets_that_are_measured_against_it():
+    given = {"reduction": {"offsets": "measured", "reference": "hst.fits"}}
+    assert config_of(given).reduction.reference == "hst.fits"
+    with pytest.raises(InputError, match=r"reference = 'hst\.fits' is for offsets = 'measured'"):
+        config_of({"reduction": {"reference": "hst.fits"}})

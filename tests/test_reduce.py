@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from fake_recipes import FakeRecipes, cards_of
 from musedask.cluster import open_cluster
 from musedask.config import ClusterConfig
 from musedask.errors import FileError, InputError, MissingError
+from musedask.exposures import read_exposure_table
 from musedask.fits import open_exposures
 from musedask.grid import CubeGrid
 from musedask.offsets import Offset, OffsetTable
@@ -281,6 +283,81 @@ def test_a_users_offsets_are_used_and_missing_ones_are_told_before_anything_runs
     texts = [i.text for job in report.jobs for i in job.inputs if isinstance(i, MadeInput)]
     lists = [text.split() for text in texts if text.startswith("20")]
     assert [float(row[2]) * 3600 for row in lists] == pytest.approx([2.0, 2.0])
+
+
+def measured(night, grades, **config):
+    """The run as 'musedask align' would leave it, with a grade for each exposure in turn."""
+    dates = sorted(night.recipes.pointings)
+    rows = tuple(
+        Offset(
+            date_obs=date, grade=grade, reasons="no source" if grade == "F" else "",
+            ra_offset_arcsec=math.nan if grade == "F" else 0.3 + n, dec_offset_arcsec=-0.2,
+        )
+        for n, (date, grade) in enumerate(zip(dates, grades, strict=False))
+    )  # fmt: skip
+    night.run.tables.mkdir(exist_ok=True)
+    OffsetTable(rows).write(night.run.offsets, overwrite=True)
+
+
+def test_final_cubes_wait_for_measured_offsets_without_a_failure(night):
+    night = night.configured(final="cubes", offsets="measured")
+    report = night.reduce()
+    assert report.ok
+    assert night.counts() == {k: n for k, n in CHAIN.items() if k != "align"}
+    assert "offsets of 2 of 2 exposures are not measured: 'musedask align" in str(report)
+    assert len(report.cubes) == 2
+    assert night.reduce(dry_run=True).n_waiting == 2
+    measured(night, "A")  # as if one exposure were new
+    report = night.reduce()
+    assert report.ok
+    assert "offsets of 1 of 2 exposures are not measured" in str(report)
+    measured(night, "AB")
+    report = night.reduce()
+    assert report.ok
+    assert night.counts() == {k: n for k, n in CHAIN.items() if k != "align"} | {"final": 2}
+    texts = [i.text for job in report.jobs for i in job.inputs if isinstance(i, MadeInput)]
+    east = [float(text.split()[1]) * 3600 * 0.907 for text in texts if text.startswith("20")]
+    assert east == pytest.approx([0.3, 1.3], abs=1e-3)
+    assert night.reduce().n_run == 0
+
+
+def test_an_exposure_whose_measured_offset_failed_is_put_apart_and_the_others_go_on(night):
+    night = night.configured(final="cubes", offsets="measured")
+    night.reduce()
+    measured(night, "AF")
+    first, second = sorted(night.recipes.pointings)
+    report = night.reduce()
+    assert report.ok
+    assert "left out: its offset has grade F (no source)" in str(report)
+    assert [path.name for path in report.cubes] == [f"SIMFIELD_{first}.fits"]
+    (apart,) = night.run.unplaced_cubes.iterdir()
+    assert apart.name == f"SIMFIELD_{second}.fits"
+    assert apart.exists()
+    table = read_exposure_table(night.run.exposure_table)
+    assert dict(zip(table["date_obs"], table["use"], strict=True)) == {first: True, second: False}
+    measured(night, "AA")
+    report = night.reduce()
+    assert len(report.cubes) == 2
+    assert list(night.run.unplaced_cubes.iterdir()) == []
+    measured(night, "FF")
+    report = night.reduce()
+    assert not report.ok
+    assert "all 2 offsets have grade F" in str(report)
+
+
+def test_combined_cubes_wait_for_measured_offsets_and_leave_failed_ones_out(tmp_path):
+    night = observe(tmp_path / "night", n_exposures=3, ifus=(1,))
+    night = night.configured(final="combine", offsets="measured")
+    assert "planned when its offsets are known" in str(night.reduce())
+    measured(night, "AFB")
+    report = night.reduce()
+    assert report.ok
+    (job,) = (job for job in report.jobs if job.stage == "combine")
+    first, _, third = sorted(night.recipes.pointings)
+    assert sorted(job.frames) == [first, third]
+    assert len(report.cubes) == 3
+    measured(night, "AFF")
+    assert "there is nothing to combine it with" in str(night.reduce())
 
 
 def test_each_target_has_its_own_grid_and_fails_alone(tmp_path):

@@ -24,7 +24,7 @@ from musedask.reduction.rules import field_of
 if TYPE_CHECKING:
     from musedask.grid import CubeGrid
 
-MEASURED, IN_HEADERS = "exp_align", "headers"
+BY_PIPELINE, BY_MUSEDASK, IN_HEADERS = "exp_align", "measured", "headers"
 """Values of ``[reduction] offsets``; any other is a table."""
 PLANNED_LATER = (
     "the cubes on the final grid are planned when the cubes that come before them are done"
@@ -67,7 +67,7 @@ def final_jobs(
     The pipeline applies neither a rotation nor a failed offset.
     """
     lacks: list[tuple[Exposure, Lack]] = []
-    for exposure in exposures:
+    for exposure in _with_offsets(chain, exposures, alignment):
         try:
             row = _row_of(chain, exposure, alignment)
         except MissingError as err:
@@ -98,13 +98,16 @@ def _row_of(chain: Chain, exposure: Exposure, alignment: Alignment) -> Offset | 
     source, frame, table = chain.config.offsets, exposure.first, alignment.offsets
     if source == IN_HEADERS or table is None:
         return None
-    if source == MEASURED and alignment.is_alone(exposure) and frame.date_obs not in table:
+    if source == BY_PIPELINE and alignment.is_alone(exposure) and frame.date_obs not in table:
         return None
     try:
         row = table.find(frame.date_obs, frame.name)
         if row.is_failed or not row.is_finite:
-            why = f" ({row.note})" if row.note else ""
-            raise MissingError(f"the offset of {frame.name} has grade F{why}: set it by hand")
+            why = f" ({row.why})" if row.why else ""
+            raise MissingError(
+                f"the offset of {frame.name} has grade F{why}: set it by hand ('musedask align "
+                "--set', 'musedask review')"
+            )
     except MissingError:
         if "OFFSET_LIST" in {role_of(tag) for tag in chain.config.allow_missing}:
             chain.notes[f"{frame.name} has no offset: it stays where its header puts it"] = None
@@ -116,6 +119,42 @@ def _row_of(chain: Chain, exposure: Exposure, alignment: Alignment) -> Offset | 
             "pipeline cannot apply"
         ] = None
     return row
+
+
+def unmeasured(frames: Iterable[Frame], offsets: OffsetTable | None) -> list[Frame]:
+    """Frames that have no row, not even a failed one, in a table of measured offsets."""
+    return [frame for frame in frames if offsets is None or frame.date_obs not in offsets]
+
+
+def failed_dates(offsets: OffsetTable | None) -> frozenset[str]:
+    """First 23 characters of the DATE-OBS of exposures whose offset failed."""
+    return frozenset(row.key for row in offsets or () if row.is_failed or not row.is_finite)
+
+
+def _with_offsets(
+    chain: Chain, exposures: Sequence[Exposure], alignment: Alignment
+) -> list[Exposure]:
+    """Exposures that can be placed: of measured offsets some may have failed, or be to come.
+
+    An offset that the user gave must not be missing; one that could not be
+    measured leaves its exposure out, and the others go on.
+    """
+    if chain.config.offsets != BY_MUSEDASK or alignment.offsets is None:
+        return list(exposures)
+    kept: list[Exposure] = []
+    allowed = "OFFSET_LIST" in {role_of(tag) for tag in chain.config.allow_missing}
+    for exposure in exposures:
+        date = exposure.first.date_obs
+        if date not in alignment.offsets:
+            chain.notes[f"{exposure.label} is placed when its offset is measured"] = None
+        elif not allowed and date_key(date) in failed_dates(alignment.offsets):
+            why = alignment.offsets.find(date).why
+            chain.notes[
+                f"{exposure.label} is left out: its offset has grade F{why and f' ({why})'}"
+            ] = None
+        else:
+            kept.append(exposure)
+    return kept
 
 
 def combine_groups(how: str, exposures: Iterable[Exposure]) -> Mapping[Group, list[Exposure]]:
@@ -153,12 +192,16 @@ def combine_jobs(
     if chain.config.grid != "enclosing" and alignment.grid is None:
         chain.notes["the combined cubes are planned when their grid is known"] = None
         return lacks
+    own = chain.config.offsets == BY_MUSEDASK
     for group, members in combine_groups(chain.config.combine_by, exposures).items():
         name = " ".join(filter(None, group))
+        if own and unmeasured((member.first for member in members), alignment.offsets):
+            chain.notes[f"the combined cube of {name} is planned when its offsets are known"] = None
+            continue
+        members = _with_offsets(chain, members, alignment)
         if len(members) < 2:
-            chain.notes[
-                f"{name} has one exposure, {members[0].label}: there is nothing to combine it with"
-            ] = None
+            only = f"one exposure, {members[0].label}" if members else "no exposure"
+            chain.notes[f"{name} has {only}: there is nothing to combine it with"] = None
             continue
         found = _offsets_of(chain, members, alignment)
         if found is None:
@@ -176,7 +219,7 @@ def _offsets_of(
     """The OFFSET_LIST of a combined cube; None if it is not known yet."""
     if chain.config.offsets == IN_HEADERS:
         return ()
-    if chain.config.offsets == MEASURED:
+    if chain.config.offsets == BY_PIPELINE:
         job = alignment.measured_by(members)
         if job is not None:
             return (ProductInput("OFFSET_LIST", job.key),)

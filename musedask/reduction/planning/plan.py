@@ -19,7 +19,7 @@ from musedask.reduction.planning.association import Association
 from musedask.reduction.planning.calibration_jobs import basic_jobs, inputs_of
 from musedask.reduction.planning.chain import Chain, basic_calibrations
 from musedask.reduction.planning.choices import Choices, known_role
-from musedask.reduction.planning.final_jobs import MEASURED, Alignment, combine_jobs, final_jobs
+from musedask.reduction.planning.final_jobs import BY_PIPELINE, Alignment, combine_jobs, final_jobs
 from musedask.reduction.planning.lacking import Lacking
 from musedask.reduction.planning.picking import Shelf
 from musedask.reduction.planning.science_frames import check_dates, science_frames
@@ -194,7 +194,7 @@ class _Planner:
         self, jobs: Mapping[Sequence, Job]
     ) -> tuple[tuple[tuple[Sequence, ...], ...], tuple[Job | None, ...]]:
         """Plan the measurement of offsets, target by target."""
-        if self.chain.config.offsets != MEASURED:
+        if self.chain.config.offsets != BY_PIPELINE:
             return (), ()
         groups = alignment_groups(jobs)
         found: list[Job | None] = []

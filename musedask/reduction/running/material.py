@@ -15,7 +15,7 @@ from musedask.reduction.frames import Frame, FrameList
 from musedask.reduction.job.installation import installation, remembered_installation
 from musedask.reduction.job.parameters import Schema, schemas
 from musedask.reduction.jobs import Plan
-from musedask.reduction.planning.final_jobs import IN_HEADERS, MEASURED
+from musedask.reduction.planning.final_jobs import BY_MUSEDASK, BY_PIPELINE, IN_HEADERS
 from musedask.reduction.planning.plan import plan_reduction
 from musedask.run import Run
 
@@ -54,7 +54,7 @@ class Material:
     schemas: dict[str, Schema]
     """Recipe -> its parameters, of recipes that the user set any for."""
     offsets: OffsetTable | None
-    """Offsets that the user gave; None where they are measured, or headers are right."""
+    """Offsets that are known; None where they will be measured, or headers are right."""
     grid: CubeGrid | None
     """Final grid that the user gave."""
 
@@ -144,12 +144,17 @@ def read_material(
 
 
 def _offsets(run: Run, frames: FrameList) -> OffsetTable | None:
-    """The table that the user gave."""
+    """The table that the user gave, or that 'musedask align' has made."""
     config = run.config.reduction
-    if config.final == "none" or config.offsets in (MEASURED, IN_HEADERS):
+    if config.final == "none" or config.offsets in (BY_PIPELINE, IN_HEADERS):
         return None
+    path = run.path(config.offsets)
+    if config.offsets == BY_MUSEDASK:
+        if not run.offsets.exists():
+            return None
+        path = run.offsets
     try:
-        return OffsetTable.read(run.path(config.offsets), list(map(key_of, frames.science)))
+        return OffsetTable.read(path, list(map(key_of, frames.science)))
     except (FileError, InputError) as err:
         raise type(err)(f"[reduction] offsets = {config.offsets!r}: {err}") from err
 

@@ -14,6 +14,7 @@ from musedask.fits import open_exposures
 from musedask.grid import CubeGrid
 from musedask.offsets import ExposureKey, OffsetTable, date_key
 from musedask.reduction.frames import Frame
+from musedask.reduction.planning.final_jobs import BY_MUSEDASK, failed_dates
 from musedask.reduction.running.material import ENCLOSING, Placed
 from musedask.run import Run
 from musedask.sky import SkyProjection
@@ -53,12 +54,36 @@ def place_exposures(
     """
     opened = open_exposures([str(path) for path in cubes])
     offsets = given
+    if run.config.reduction.offsets == BY_MUSEDASK:
+        opened = _without_failed(run, opened, given)
     if measured is not None:
         offsets = OffsetTable.read(measured, exposures)
     footprints = {
         date_key(str(cube["date_obs"].values)): CubeGrid.from_cube(cube) for cube in opened
     }
     return Placed(offsets, footprints, final_grid(run, opened, offsets))
+
+
+def _without_failed(
+    run: Run, cubes: Sequence[xr.Dataset], offsets: OffsetTable | None
+) -> list[xr.Dataset]:
+    """Cubes that musedask found an offset for; the others get no final cube, and move no grid.
+
+    Raises
+    ------
+    InputError
+        If there is no such cube.
+    """
+    if "OFFSET_LIST" in run.config.reduction.allow_missing:
+        return list(cubes)
+    failed = failed_dates(offsets)
+    kept = [cube for cube in cubes if date_key(str(cube["date_obs"].values)) not in failed]
+    if not kept:
+        raise InputError(
+            f"all {len(cubes)} offsets have grade F in {run.offsets}: set them by hand "
+            "('musedask align --set', 'musedask review'), or measure against another reference"
+        )
+    return kept
 
 
 def final_grid(run: Run, cubes: Sequence[xr.Dataset], offsets: OffsetTable | None) -> CubeGrid:

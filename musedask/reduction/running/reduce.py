@@ -13,7 +13,12 @@ from musedask.errors import MusedaskError
 from musedask.progress import Progress
 from musedask.reduction.frames import Frame
 from musedask.reduction.jobs import Job, Plan
-from musedask.reduction.planning.final_jobs import PLANNED_LATER
+from musedask.reduction.planning.final_jobs import (
+    BY_MUSEDASK,
+    PLANNED_LATER,
+    failed_dates,
+    unmeasured,
+)
 from musedask.reduction.rules import field_of
 from musedask.reduction.running.attempt import RunJob
 from musedask.reduction.running.carrying import Carrier
@@ -23,6 +28,7 @@ from musedask.reduction.running.material import Material, Placed, key_of, read_m
 from musedask.reduction.running.report import ReductionReport
 from musedask.reduction.running.tables import Tables, dates_of, write_tables
 from musedask.run import Run, held, name_for_people
+from musedask.wording import counted
 
 
 def reduce(
@@ -73,7 +79,10 @@ def reduce(
         cubes: tuple[Path, ...] = ()
         tables = Tables(run.tables)
         if not dry_run:
-            cubes = link_cubes(run, carrier.jobs.values(), carrier.records, material.frames)
+            cubes = link_cubes(
+                run, carrier.jobs.values(), carrier.records, material.frames,
+                unplaced=_unplaced(material),
+            )  # fmt: skip
             tables = _tables(carrier, material)
         now = carrier.snapshot(run.config.cluster.workers or cores())
         return ReductionReport(
@@ -127,6 +136,14 @@ def _carry_out_all(
 
 def _makes_final_cubes(material: Material, last: str | None) -> bool:
     return material.run.config.reduction.final == "cubes" and last in (None, "final", "combine")
+
+
+def _unplaced(material: Material) -> frozenset[str]:
+    """DATE-OBS of exposures that lie apart: among final cubes they would be in the wrong place."""
+    config = material.run.config.reduction
+    if config.offsets != BY_MUSEDASK or config.final != "cubes":
+        return frozenset()
+    return frozenset() if "OFFSET_LIST" in config.allow_missing else failed_dates(material.offsets)
 
 
 def _tables(carrier: Carrier, material: Material) -> Tables:
@@ -193,7 +210,7 @@ def _carry_out_final(
     plans: list[Plan] = []
     without: dict[str, None] = {}
     for one in fields:
-        why = _obstacle(carrier, one)
+        why = _obstacle(carrier, material, one)
         if why:
             without[f"{one.name}: no cubes on the final grid, since {why}"] = None
             continue
@@ -212,7 +229,7 @@ def _carry_out_final(
     carrier.notes |= without
 
 
-def _obstacle(carrier: Carrier, one: _Field) -> str:
+def _obstacle(carrier: Carrier, material: Material, one: _Field) -> str:
     """Why exposures cannot be placed; a dry run places them about."""
     if carrier.holder is None:
         return ""
@@ -220,6 +237,13 @@ def _obstacle(carrier: Carrier, one: _Field) -> str:
         return "none of its cubes is done"
     if one.align is not None and one.align.key not in carrier.records:
         return "its exposures are not aligned"
+    if material.run.config.reduction.offsets == BY_MUSEDASK:
+        missing = unmeasured(one.frames, material.offsets)
+        if missing:
+            return (
+                f"the offsets of {len(missing)} of {counted(len(one.frames), 'exposure')} are not "
+                f"measured: 'musedask align {material.run.folder}' does that"
+            )
     return ""
 
 
