@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from musedask.stacking import kernels as k
+from musedask.stacking.overlap import overlap_table
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 ToFrame = Callable[[Any, Any], tuple[Floats, Floats]]
@@ -289,9 +290,9 @@ def _overlaps(
     corner_y = np.ascontiguousarray(corner_y.reshape(x.shape))
     pointers = np.zeros((b - a) * (d - c) + 1, np.int64)
     none_i, none_w = np.zeros(0, np.int32), np.zeros(0, np.float32)
-    n = k.overlap_table(corner_x, corner_y, *shape, pointers, none_i, none_w, False)
+    n = overlap_table(corner_x, corner_y, *shape, k.BORDER, pointers, none_i, none_w, False)
     indices, weights = np.zeros(n, np.int32), np.zeros(n, np.float32)
-    k.overlap_table(corner_x, corner_y, *shape, pointers, indices, weights, True)
+    overlap_table(corner_x, corner_y, *shape, k.BORDER, pointers, indices, weights, True)
     return pointers, indices, weights
 
 

@@ -6,8 +6,8 @@ of output rows, so that what it works on stays in the processor's cache; inside
 a strip it swaps bytes, masks, resamples and combines without ever making an
 array of (exposure, y, x).
 
-All compiled functions live in this file, since numba's cache does not notice
-an edit of a callee elsewhere. Bounds are checked by the callers in
+All that it calls lives in this file, since numba's cache does not notice an
+edit of a callee elsewhere. Bounds are checked by the callers in
 :mod:`musedask.stacking.block` and :mod:`musedask.stacking.geometry`.
 """
 
@@ -1172,6 +1172,112 @@ def _views(addresses, e, c, row, masks):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _rooms(table, tx, run):
+    """Room for the rows, the frame and the run of pixels that are worked on.
+
+    Returns
+    -------
+    scratch : float32 (3 x (y, x), and (3, x))
+        Flux, variance and validity of an exposure's rows, and sums along one row.
+    frame : float32 (pixel, 2)
+        A bordered frame of the largest exposure that is gathered.
+    work : float32 and float64
+        A run's values, numbers, centres, limits and sums.
+    """
+    widest = tx
+    tallest_frame = 0
+    for e in range(table.shape[0]):
+        if table[e, GATHERED] >= 0:
+            widest = max(widest, table[e, NX])
+            tallest_frame = max(
+                tallest_frame, (table[e, NY] + 2 * BORDER) * (table[e, NX] + 2 * BORDER)
+            )
+    width = widest + 2 * MARGIN
+    scratch = (
+        np.empty((STRIP_ROWS + 2 * MARGIN, width), np.float32),
+        np.empty((STRIP_ROWS + 2 * MARGIN, width), np.float32),
+        np.empty((STRIP_ROWS + 2 * MARGIN, width), np.float32),
+        np.empty((3, width), np.float32),
+    )
+    work = (
+        np.empty((table.shape[0] + 1, run), np.float32),
+        np.empty(run, np.float32),
+        np.empty(run, np.float32),
+        np.empty((3, run), np.float32),
+        np.empty((5, run), np.float64),
+    )
+    return scratch, np.empty((tallest_frame, 2), np.float32), work
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _gather_all(
+    addresses, table, present, background, floor, scale, masks, maps, pointers, indices,
+    table_weights, lanczos, ty, tx, scratch, frame,
+):  # fmt: skip
+    """Resample the exposures that are no shift of the tile: their whole frames, all channels.
+
+    Returns flux and variance, float32 (2, gathered exposure, channel, y, x).
+    """  # fmt: skip
+    n_channels = present.shape[1]
+    n_gathered = 0
+    for e in range(table.shape[0]):
+        n_gathered += 1 if table[e, GATHERED] >= 0 else 0
+    gathered = np.empty((2, n_gathered, n_channels, ty, tx), np.float32)
+    for e in range(table.shape[0]):
+        row = table[e]
+        g = row[GATHERED]
+        if g < 0:
+            continue
+        part = (row[ROW_HI] - row[ROW_LO]) * (row[COL_HI] - row[COL_LO])
+        m_at, t_at = row[MAP_AT], row[TABLE_AT]
+        for c in range(n_channels):
+            if not present[e, c]:
+                continue
+            frames = _views(addresses, e, c, row, masks)
+            _load_frame(frames, row, background[e, c], floor[e, c], scratch, frame)
+            _gather_frame(
+                frame, row,
+                maps[:, m_at : m_at + part] if row[KIND] != EXACT else maps[:, :0],
+                pointers[t_at : t_at + part + 1] if row[KIND] == EXACT else pointers[:0],
+                indices, table_weights, lanczos, scale[e], gathered[0, g, c], gathered[1, g, c],
+            )  # fmt: skip
+    return gathered
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fill_strip(
+    addresses, e, c, row, masks, gathered, drift, lanczos, background, floor, scale,
+    s_lo, s_hi, scratch, out_f, out_v,
+):  # fmt: skip
+    """Bring the rows [s_lo, s_hi) of an exposure's channel onto the tile, NaN beside it.
+
+    Returns whether it has any of these rows.
+    """  # fmt: skip
+    a, b = row[COL_LO], row[COL_HI]
+    y_lo = max(s_lo, row[ROW_LO])
+    y_hi = min(s_hi, row[ROW_HI])
+    if y_lo != s_lo or y_hi != s_hi or a != 0 or b != out_f.shape[1]:
+        out_f[:] = np.float32(np.nan)
+        out_v[:] = np.float32(np.nan)
+    if y_lo >= y_hi:
+        return False
+    if row[GATHERED] >= 0:
+        source = gathered[:, row[GATHERED], c]
+        out_f[y_lo - s_lo : y_hi - s_lo, a:b] = source[0, y_lo:y_hi, a:b]
+        out_v[y_lo - s_lo : y_hi - s_lo, a:b] = source[1, y_lo:y_hi, a:b]
+        return True
+    frames = _views(addresses, e, c, row, masks)
+    if row[KIND] == COPY:
+        _copy_strip(frames, row, background, floor, scale, y_lo, y_hi, s_lo, scratch, out_f, out_v)
+    else:
+        _drift_strip(
+            frames, row, drift, lanczos, background, floor, scale, y_lo, y_hi, s_lo, scratch,
+            out_f, out_v,
+        )  # fmt: skip
+    return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def stack_slab(
     addresses, table, present, background, floor, scale, weights, times, masks,
     drift, maps, pointers, indices, table_weights, lanczos,
@@ -1224,98 +1330,37 @@ def stack_slab(
     n_exposures = table.shape[0]
     n_channels = present.shape[1]
     ty, tx, first_y, first_x = padded
-    strip = STRIP_ROWS
     # A clipped mean comes `lag` rows behind the others, when the rows below it are there.
     lag, stages = _stages(steps, planes.shape[0])
     held = lag * tx
-    values = np.empty((n_exposures, held + strip * tx), np.float32)
-    variances = np.empty((n_exposures, held + strip * tx), np.float32)
+    values = np.empty((n_exposures, held + STRIP_ROWS * tx), np.float32)
+    variances = np.empty((n_exposures, held + STRIP_ROWS * tx), np.float32)
+    outs = np.empty((planes.shape[0], held + STRIP_ROWS * tx), np.float32)
     behind = _rows_behind(lag, n_channels, n_exposures, sizes.shape[0], tx)
-    widest = tx
-    tallest_frame = 0
-    n_gathered = 0
-    for e in range(n_exposures):
-        if table[e, GATHERED] >= 0:
-            n_gathered += 1
-            widest = max(widest, table[e, NX])
-            tallest_frame = max(
-                tallest_frame, (table[e, NY] + 2 * BORDER) * (table[e, NX] + 2 * BORDER)
-            )
-    width = widest + 2 * MARGIN
-    scratch = (
-        np.empty((strip + 2 * MARGIN, width), np.float32),
-        np.empty((strip + 2 * MARGIN, width), np.float32),
-        np.empty((strip + 2 * MARGIN, width), np.float32),
-        np.empty((3, width), np.float32),
-    )
-    frame = np.empty((tallest_frame, 2), np.float32)
-    gathered = np.empty((2, n_gathered, n_channels, ty, tx), np.float32)
-    work = (
-        np.empty((n_exposures + 1, run), np.float32),
-        np.empty(run, np.float32),
-        np.empty(run, np.float32),
-        np.empty((3, run), np.float32),
-        np.empty((5, run), np.float64),
-    )
-    nan = np.float32(np.nan)
-    for e in range(n_exposures):
-        g = table[e, GATHERED]
-        if g < 0:
-            continue
-        for c in range(n_channels):
-            if not present[e, c]:
-                continue
-            frames = _views(addresses, e, c, table[e], masks)
-            _load_frame(frames, table[e], background[e, c], floor[e, c], scratch, frame)
-            part = (table[e, ROW_HI] - table[e, ROW_LO]) * (table[e, COL_HI] - table[e, COL_LO])
-            m_at, t_at = table[e, MAP_AT], table[e, TABLE_AT]
-            _gather_frame(
-                frame, table[e],
-                maps[:, m_at : m_at + part] if table[e, KIND] != EXACT else maps[:, :0],
-                pointers[t_at : t_at + part + 1] if table[e, KIND] == EXACT else pointers[:0],
-                indices, table_weights, lanczos, scale[e], gathered[0, g, c], gathered[1, g, c],
-            )  # fmt: skip
-    outs = np.empty((planes.shape[0], held + strip * tx), np.float32)
-    for s_lo in range(0, ty, strip):
-        s_hi = min(s_lo + strip, ty)
+    scratch, frame, work = _rooms(table, tx, run)
+    gathered = _gather_all(
+        addresses, table, present, background, floor, scale, masks, maps, pointers, indices,
+        table_weights, lanczos, ty, tx, scratch, frame,
+    )  # fmt: skip
+    for s_lo in range(0, ty, STRIP_ROWS):
+        s_hi = min(s_lo + STRIP_ROWS, ty)
         n_pixels = (s_hi - s_lo) * tx
         for c in range(n_channels):
             if lag:
                 values[:, :held] = behind[0][0, c]
                 variances[:, :held] = behind[0][1, c]
             for e in range(n_exposures):
-                row = table[e]
-                flat_f = values[e, held : held + n_pixels]
-                flat_v = variances[e, held : held + n_pixels]
-                y_lo = max(s_lo, row[ROW_LO])
-                y_hi = min(s_hi, row[ROW_HI])
-                whole = y_lo == s_lo and y_hi == s_hi and row[COL_LO] == 0 and row[COL_HI] == tx
-                there = present[e, c] and y_lo < y_hi
-                if not (there and whole):
-                    flat_f[:] = nan
-                    flat_v[:] = nan
-                if not there:
+                out_f = values[e, held : held + n_pixels].reshape((s_hi - s_lo, tx))
+                out_v = variances[e, held : held + n_pixels].reshape((s_hi - s_lo, tx))
+                if not present[e, c]:
+                    out_f[:] = np.float32(np.nan)
+                    out_v[:] = np.float32(np.nan)
                     continue
-                out_f = flat_f.reshape((s_hi - s_lo, tx))
-                out_v = flat_v.reshape((s_hi - s_lo, tx))
-                if row[GATHERED] >= 0:
-                    a, b = row[COL_LO], row[COL_HI]
-                    source = gathered[:, row[GATHERED], c]
-                    out_f[y_lo - s_lo : y_hi - s_lo, a:b] = source[0, y_lo:y_hi, a:b]
-                    out_v[y_lo - s_lo : y_hi - s_lo, a:b] = source[1, y_lo:y_hi, a:b]
-                else:
-                    frames = _views(addresses, e, c, row, masks)
-                    if row[KIND] == COPY:
-                        _copy_strip(
-                            frames, row, background[e, c], floor[e, c], scale[e], y_lo, y_hi,
-                            s_lo, scratch, out_f, out_v,
-                        )  # fmt: skip
-                    else:
-                        _drift_strip(
-                            frames, row, drift[e], lanczos, background[e, c], floor[e, c],
-                            scale[e], y_lo, y_hi, s_lo, scratch, out_f, out_v,
-                        )  # fmt: skip
-                if white.shape[0]:
+                touched = _fill_strip(
+                    addresses, e, c, table[e], masks, gathered, drift[e], lanczos,
+                    background[e, c], floor[e, c], scale[e], s_lo, s_hi, scratch, out_f, out_v,
+                )  # fmt: skip
+                if touched and white.shape[0]:
                     _add_white(out_f, s_lo, first_y, first_x, white[e], white_n[e])
             for k in range(sizes.shape[0]):
                 members = selections[k, : sizes[k]]
@@ -1335,106 +1380,3 @@ def stack_slab(
                 _store_rows(outs, at, a, b, tx, first_y, first_x, stages, 2, planes[:, c])
                 behind[0][0, c] = values[:, n_pixels : n_pixels + held]
                 behind[0][1, c] = variances[:, n_pixels : n_pixels + held]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _clip_polygon(xs, ys, n, axis, limit, sign, out_x, out_y):
-    """Keep the side ``sign * (coordinate - limit) >= 0`` of a polygon (Sutherland-Hodgman)."""
-    m = 0
-    for i in range(n):
-        j = i + 1 if i + 1 < n else 0
-        a = (xs[i] if axis == 0 else ys[i]) - limit
-        b = (xs[j] if axis == 0 else ys[j]) - limit
-        a *= sign
-        b *= sign
-        if a >= 0:
-            out_x[m] = xs[i]
-            out_y[m] = ys[i]
-            m += 1
-        if (a >= 0) != (b >= 0):
-            t = a / (a - b)
-            out_x[m] = xs[i] + t * (xs[j] - xs[i])
-            out_y[m] = ys[i] + t * (ys[j] - ys[i])
-            m += 1
-    return m
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _polygon_area(xs, ys, n):
-    area = 0.0
-    for i in range(n):
-        j = i + 1 if i + 1 < n else 0
-        area += (xs[i] - xs[0]) * (ys[j] - ys[0]) - (xs[j] - xs[0]) * (ys[i] - ys[0])
-    return abs(area) / 2
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def overlap_table(corner_x, corner_y, ny, nx, pointers, indices, weights, fill):
-    """Areas in which output pixels overlap the pixels of a frame.
-
-    Parameters
-    ----------
-    corner_x, corner_y : float64 (rows + 1, columns + 1)
-        Frame coordinates (0-based centres) of the corners of the output pixels.
-    ny, nx : int
-        Shape of the frame.
-    pointers : int64 (rows * columns + 1,)
-        Filled: where each output pixel's entries start.
-    indices, weights : int32, float32
-        Filled if ``fill``: index into the bordered frame, and share of the
-        output pixel's area; the shares of a pixel inside the frame add up to 1.
-
-    Returns
-    -------
-    int
-        Number of entries.
-    """
-    rows, cols = corner_x.shape[0] - 1, corner_x.shape[1] - 1
-    width = nx + 2 * BORDER
-    ax, ay = np.empty(16), np.empty(16)
-    bx, by = np.empty(16), np.empty(16)
-    cx, cy = np.empty(16), np.empty(16)
-    n = 0
-    for r in range(rows):
-        for q in range(cols):
-            pointers[r * cols + q] = n
-            ax[0], ay[0] = corner_x[r, q], corner_y[r, q]
-            ax[1], ay[1] = corner_x[r, q + 1], corner_y[r, q + 1]
-            ax[2], ay[2] = corner_x[r + 1, q + 1], corner_y[r + 1, q + 1]
-            ax[3], ay[3] = corner_x[r + 1, q], corner_y[r + 1, q]
-            low_x, high_x = ax[:4].min(), ax[:4].max()
-            low_y, high_y = ay[:4].min(), ay[:4].max()
-            if not (high_x > -0.5 and low_x < nx - 0.5 and high_y > -0.5 and low_y < ny - 0.5):
-                continue
-            total = _polygon_area(ax, ay, 4)
-            for i in range(
-                max(np.int64(np.floor(low_x + 0.5)), 0),
-                min(np.int64(np.floor(high_x + 0.5)), nx - 1) + 1,
-            ):
-                m = _clip_polygon(ax, ay, 4, 0, i - 0.5, 1.0, bx, by)
-                m = _clip_polygon(bx, by, m, 0, i + 0.5, -1.0, cx, cy)
-                if m < 3:
-                    continue
-                for j in range(
-                    max(np.int64(np.floor(low_y + 0.5)), 0),
-                    min(np.int64(np.floor(high_y + 0.5)), ny - 1) + 1,
-                ):
-                    k = _clip_polygon(cx, cy, m, 1, j - 0.5, 1.0, bx, by)
-                    share = _area_below(bx, by, k, j + 0.5) / total
-                    if share > 1e-7:
-                        if fill:
-                            indices[n] = (j + BORDER) * width + i + BORDER
-                            weights[n] = share
-                        n += 1
-    pointers[rows * cols] = n
-    return n
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _area_below(xs, ys, n, limit):
-    """Area of the part of a polygon below ``y = limit``."""
-    if n < 3:
-        return 0.0
-    out_x, out_y = np.empty(20), np.empty(20)
-    m = _clip_polygon(xs, ys, n, 1, limit, -1.0, out_x, out_y)
-    return _polygon_area(out_x, out_y, m) if m > 2 else 0.0
