@@ -6,7 +6,6 @@ hand: so what is read is checked row by row, and what is written is aligned.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import os
@@ -21,6 +20,7 @@ from astropy import units as u
 from astropy.table import Column, Table
 
 from musedask.errors import FileError, InputError
+from musedask.whole_files import write_whole
 from musedask.wording import counted
 
 _YES = ("true", "t", "yes", "y", "1")
@@ -198,17 +198,7 @@ def write_exposure_table(
             result.replace_column(key, _like(column, values))
     buffer = io.StringIO()
     result.write(buffer, format="ascii.ecsv")
-    temporary = name.with_name(f".{name.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_text(_aligned(buffer.getvalue()), encoding="utf-8")
-        os.replace(temporary, name)
-    except OSError as err:
-        with contextlib.suppress(OSError):  # on a disk that cannot be written to, neither can this
-            temporary.unlink(missing_ok=True)
-        raise FileError(
-            f"{name}: the exposure table cannot be written ({err.strerror}); make room or choose "
-            "another folder"
-        ) from err
+    write_whole(name, _aligned(buffer.getvalue()).encode())
 
 
 def check_exposure_table(

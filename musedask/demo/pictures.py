@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,9 @@ import numpy as np
 
 from musedask.demo.cubes import CubeLike, mean_coverage, white_light
 from musedask.demo.exposures import CENTRE_DEG
-from musedask.errors import FileError, MissingError
+from musedask.errors import MissingError
 from musedask.sky import ARCSEC_PER_DEG, SkyProjection
+from musedask.whole_files import appearing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,14 +138,8 @@ def _limits(
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
+    with appearing(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Without the software's name the same picture is the same file.
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-        os.replace(temporary, path)
-    except OSError as err:
-        raise FileError(f"{path}: cannot be written: {err}") from err
-    finally:
-        temporary.unlink(missing_ok=True)
+        figure.savefig(partial, format="png", dpi=110, metadata={"Software": None})
     return path

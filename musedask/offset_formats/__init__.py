@@ -14,15 +14,14 @@ format         what it is
 from __future__ import annotations
 
 import os
-import uuid
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from musedask.errors import FileError, InputError, MusedaskWarning
 from musedask.offset_formats import cosmos, ecsv, mypython, offset_list, pymusepipe
 from musedask.offsets import ExposureLike, OffsetTable
+from musedask.whole_files import write_whole
 from musedask.wording import counted
 
 Exposures = Sequence[ExposureLike] | None
@@ -136,7 +135,7 @@ def write_offsets(
         content = _WRITERS[format](table, exposures)
     except InputError as err:
         raise InputError(f"{path}: {err}") from err
-    _write_whole(path, content)
+    write_whole(path, content)
 
 
 def _check_representable(table: OffsetTable, format: str) -> None:
@@ -159,19 +158,3 @@ def _check_representable(table: OffsetTable, format: str) -> None:
                 MusedaskWarning,
                 stacklevel=5,
             )
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is whole under its name or not there."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with part.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as err:
-        raise FileError(f"{path}: cannot be written: {err}") from err
-    finally:
-        with suppress(OSError):  # a disk that cannot be written to refuses this as well
-            part.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from musedask.offsets import OffsetTable
 from musedask.simulation.damage import HIT_DTYPE
 from musedask.simulation.exposure import ExposureSpec, Footprint
 from musedask.simulation.observe import Observation
+from musedask.whole_files import appearing, write_whole
 
 OFFSETS_FILE = "truth.ecsv"
 SPECS_FILE = "truth.json"
@@ -77,14 +77,10 @@ def write_truth(observations: Sequence[Observation], folder: str | os.PathLike[s
         row = {"file": observation.path.name, "field": list(observation.footprint.field)}
         rows.append({**row, **asdict(observation.spec)})
     truth.offsets.write(base / OFFSETS_FILE, overwrite=True)
-    _replace(base / SPECS_FILE, json.dumps(rows, indent=1).encode() + b"\n")
+    write_whole(base / SPECS_FILE, json.dumps(rows, indent=1).encode() + b"\n")
     tables = fits.HDUList([fits.PrimaryHDU(), *_damage(truth)])
-    temporary = base / f".{DAMAGE_FILE}.{uuid.uuid4().hex}.partial"
-    try:
-        tables.writeto(temporary)
-        os.replace(temporary, base / DAMAGE_FILE)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with appearing(base / DAMAGE_FILE) as partial:
+        tables.writeto(partial)
     return truth
 
 
@@ -138,12 +134,3 @@ def _damage(truth: Truth) -> tuple[Any, Any]:
         fits.BinTableHDU(np.concatenate(hits), name="HITS"),
         fits.BinTableHDU(np.concatenate(lost), name="LOST"),
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

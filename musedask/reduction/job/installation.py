@@ -13,6 +13,7 @@ from pathlib import Path
 
 from musedask.errors import FileError, MissingError
 from musedask.reduction.job.esorex import call_esorex, executable, recipe_options
+from musedask.whole_files import write_whole
 
 _ANY_RECIPE = "muse_bias"
 _QUESTION_S = 120.0
@@ -65,7 +66,7 @@ def installation(remember: Path | None = None) -> Installation:
     if remember is not None and remembered_installation(remember) != found:
         remember.mkdir(parents=True, exist_ok=True)
         content = {"of": list(_identity()), **asdict(found)}
-        write_whole(remember / _REMEMBERED, json.dumps(content, indent=1) + "\n")
+        write_whole(remember / _REMEMBERED, (json.dumps(content, indent=1) + "\n").encode())
     return found
 
 
@@ -116,23 +117,6 @@ def ask_esorex(*arguments: str) -> str:
             f"{' '.join(call.command)}: status {call.status}; it should answer at once:\n{end}"
         )
     return output
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all.
-
-    Raises
-    ------
-    FileError
-        If it cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as err:
-        beside.unlink(missing_ok=True)
-        raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
 
 
 def _identity() -> tuple[str, int, str]:

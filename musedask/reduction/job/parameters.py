@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from musedask.errors import FileError, InputError
-from musedask.reduction.job.installation import ask_esorex, installation, write_whole
+from musedask.reduction.job.installation import ask_esorex, installation
+from musedask.whole_files import write_whole
 
 BOOLEANS = ("TRUE", "FALSE", "true", "false")
 """How esorex takes a bool; it refuses T, yes, True and 1."""
@@ -121,7 +122,7 @@ def schema_of(recipe: str, remember: Path | None = None) -> Schema:
     path = remember / f"{recipe}-{installation(remember).muse}.json"
     if (known := _read(path)) is not None:
         return known
-    write_whole(path, _answer(recipe))
+    write_whole(path, _answer(recipe).encode())
     return schema_of(recipe, remember)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from astropy.io import fits
 
-from musedask.errors import FileError
 from musedask.simulation.raw.detector import RAW_SHAPE
 from musedask.simulation.raw.faults import damage
+from musedask.whole_files import appearing
 
 BLOCK = 2880
 _DATA_BYTES = 2 * RAW_SHAPE[0] * RAW_SHAPE[1]
@@ -35,15 +34,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     FileError
         If it cannot be written; nothing is left behind then.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with open(partial, "wb+") as file:
-            yield file
-        os.replace(partial, path)
-    except OSError as err:
-        raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
-    finally:
-        partial.unlink(missing_ok=True)
+    with appearing(path) as partial, open(partial, "wb+") as file:
+        yield file
 
 
 def write_frame(
