@@ -17,7 +17,7 @@ from musedask.alignment.material import (
     read_material,
     write_material,
 )
-from musedask.alignment.whole_files import json_text
+from musedask.alignment.json_files import json_text
 from musedask.errors import FileError, InputError, MissingError
 
 

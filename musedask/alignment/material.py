@@ -20,8 +20,8 @@ import numpy as np
 from astropy.io import fits
 
 from musedask.alignment.image import FieldImage
+from musedask.alignment.json_files import json_text, read_json, write_whole
 from musedask.alignment.measurement import Measurement, SourceOffset
-from musedask.alignment.whole_files import json_text, read_json, write_whole
 from musedask.errors import FileError, InputError, MissingError
 from musedask.offsets import date_key
 from musedask.run import name_for_people

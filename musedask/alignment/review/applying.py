@@ -15,8 +15,8 @@ from musedask.errors import InputError, MissingError
 from musedask.offsets import FAILED, MANUAL, Offset, OffsetTable
 from musedask.wording import counted
 
-Measure = Callable[[str, tuple[MaskedCircle, ...]], Measurement]
-"""DATE-OBS and masks -> what is measured with them."""
+Measure = Callable[[str, tuple[MaskedCircle, ...] | None], Measurement]
+"""DATE-OBS and masks -> what is measured with them; None is what was measured at first."""
 _NAMED = 5
 
 
@@ -82,16 +82,16 @@ def apply_decisions(
 
 
 def measuring(material: Material | None) -> Measure:
-    """Measure what a folder holds; without masks, what was measured at first is given."""
+    """Measure what a folder holds."""
 
-    def measure(date_obs: str, masked: tuple[MaskedCircle, ...]) -> Measurement:
+    def measure(date_obs: str, masked: tuple[MaskedCircle, ...] | None) -> Measurement:
         if material is None:
             raise MissingError(
                 f"{date_obs}: what was compared is not there, so that nothing can be reset or "
                 "masked; measure again with 'musedask align'"
             )
         entry = material.find(date_obs)
-        if set(masked) == set(entry.masked):
+        if masked is None or set(masked) == set(entry.masked):
             return entry.measurement
         return measured_again(entry.read(), masked).measurement
 
@@ -114,8 +114,8 @@ def decided_row(row: Offset, decision: Decision, measure: Measure, who: str) -> 
         "decided_at": decision.decided_at or now_utc(),
     }
     if decision.action in ("masked", "reset"):
-        masked = decision.masked if decision.action == "masked" else ()
-        return _measured(row, measure(row.date_obs, masked), masked)
+        masked = decision.masked if decision.action == "masked" else None
+        return _measured(row, measure(row.date_obs, masked), masked or ())
     if decision.action == "flagged":
         return replace(row, **_NO_NUMBERS, **by, grade=FAILED, note=decision.reason)
     if decision.action == "moved":

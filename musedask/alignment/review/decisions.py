@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from musedask.alignment.json_files import json_text, read_json
 from musedask.alignment.material import MaskedCircle, built, listed
-from musedask.alignment.whole_files import json_text, read_json
 from musedask.errors import FileError, InputError
 from musedask.offsets import Offset, date_key
 
