@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +114,7 @@ def _table(path: Path) -> str:
     import numpy as np
 
     from musedask.exposures import read_exposure_table
+    from musedask.offset_text import frequencies
 
     table = read_exposure_table(path, must_exist=False)
     used = table[np.asarray(table["use"], bool)]
@@ -123,8 +122,8 @@ def _table(path: Path) -> str:
     lines = [
         f"Exposure table {path.name}: {len(used)} of {counted(len(table), 'exposure')} used, "
         f"{float(np.nansum(used['exptime'])) / 3600:.2f} h",
-        f"  modes: {_counted(used['mode'], 'unknown')}",
-        f"  pointings: {_counted(used['pointing'], 'unnamed')}",
+        f"  modes: {frequencies(used['mode'], 'unknown')}",
+        f"  pointings: {frequencies(used['pointing'], 'unnamed')}",
     ]
     if missing:
         lines.append(f"  files that are not there: {len(missing)}, the first: {missing[0]}")
@@ -133,6 +132,7 @@ def _table(path: Path) -> str:
 
 def _offsets(path: Path) -> str:
     from musedask.offset_formats import recognise
+    from musedask.offset_text import offsets_summary, offsets_text
     from musedask.offsets import OffsetTable
 
     try:
@@ -146,20 +146,7 @@ def _offsets(path: Path) -> str:
             "  to see what it does to yours: "
             f"musedask stack EXPOSURE... --offsets {path} -o NAME.zarr --dry-run"
         )
-    sizes = [math.hypot(row.ra_offset_arcsec, row.dec_offset_arcsec) for row in table]
-    largest = max((size for size in sizes if math.isfinite(size)), default=math.nan)
-    grades = _counted([row.grade for row in table], "ungraded")
-    methods = _counted([row.method for row in table], "unknown")
-    return (
-        f"Offsets {path.name}: {counted(len(sizes), 'exposure')}, up to {largest:.3f} arcsec\n"
-        f"  methods: {methods}\n"
-        f"  grades: {grades}"
-    )
-
-
-def _counted(values: Iterable[str], unnamed: str) -> str:
-    """``3 A, 1 C``."""
-    return ", ".join(f"{n} {value or unnamed}" for value, n in Counter(values).items())
+    return f"Offsets {path.name}: {offsets_summary(table)}\n{offsets_text(table)}"
 
 
 def _fits(path: Path) -> str:
