@@ -108,6 +108,12 @@ class Entry:
     """What was measured."""
     masked: tuple[MaskedCircle, ...]
     """What a person left out."""
+    projection: SkyProjection
+    """Where the exposure's file puts its pixels."""
+    shape: tuple[int, int]
+    """Rows and columns of the exposure."""
+    carried_arcsec: tuple[float, float]
+    """Offset, east and north, that the file's WCS has already had subtracted."""
 
     @property
     def key(self) -> str:
@@ -232,7 +238,7 @@ def measurement_record(measurement: Measurement) -> dict[str, Any]:
 def _facts(image: FieldImage) -> dict[str, Any]:
     """All of an image but its arrays."""
     record = {f.name: getattr(image, f.name) for f in fields(image) if f.name not in _ARRAYS}
-    return record | {"projection": image.projection.mapping}
+    return record | {"projection": image.projection.mapping, "shape": image.shape}
 
 
 def _fits_bytes(one: Compared) -> bytes:
@@ -253,13 +259,15 @@ def _fits_bytes(one: Compared) -> bytes:
 
 def _read_entry(path: Path) -> Entry:
     record = read_json(path, FORMAT, VERSION)
+    facts = built(_Facts, record.get("exposure"), f"{path}: exposure")
+    masked = listed(record.get("masked"), f"{path}: masked")
     return Entry(
         path,
         measurement_of(record.get("measurement"), f"{path}: measurement"),
-        tuple(
-            built(MaskedCircle, one, f"{path}: masked")
-            for one in listed(record.get("masked"), f"{path}: masked")
-        ),
+        tuple(built(MaskedCircle, one, f"{path}: masked") for one in masked),
+        _projection(facts.projection, f"{path}: exposure"),
+        _shape(facts.shape, f"{path}: exposure"),
+        (facts.carried_ra_arcsec, facts.carried_dec_arcsec),
     )
 
 
@@ -326,6 +334,24 @@ def built(kind: type[Any], record: Any, where: str) -> Any:
         raise FileError(f"{where}: {err}") from None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """All of an image but its arrays, as the JSON file has it."""
+
+    projection: Any
+    shape: Any
+    name: str
+    date_obs: str
+    band: str
+    units: str
+    fwhm_arcsec: float
+    ra_deg: float
+    dec_deg: float
+    carried_ra_arcsec: float
+    carried_dec_arcsec: float
+    path: str
+
+
 _TYPES: dict[str, Any] = {"float": (int, float), "int": int, "str": str, "bool": bool}
 
 
@@ -354,13 +380,27 @@ def _read_compared(entry: Entry) -> Compared:
 
 
 def _image(units: fits.HDUList, which: str, record: Any, where: str) -> FieldImage:
-    if not isinstance(record, Mapping) or not isinstance(record.get("projection"), Mapping):
-        raise FileError(f"{where}: projection is missing")
+    facts = vars(built(_Facts, record, where))
     arrays = {}
     for what in _ARRAYS:
         extension = which.upper() if what == "flux" else f"{which}_{what}".upper()
         if extension in units:
             arrays[what] = np.asarray(units[extension].data, np.float32)
-    projection = SkyProjection.from_cards(record["projection"])
-    image: FieldImage = built(FieldImage, {**record, **arrays, "projection": projection}, where)
-    return image
+    shape = _shape(facts.pop("shape"), where)
+    if "flux" not in arrays or arrays["flux"].shape != shape:
+        raise FileError(f"{where}: shape is {shape}, which the FITS file has not")
+    return FieldImage(**facts | arrays | {"projection": _projection(facts["projection"], where)})
+
+
+def _projection(cards: Any, where: str) -> SkyProjection:
+    try:
+        return SkyProjection.from_cards(cards)
+    except (AttributeError, TypeError, ValueError) as err:
+        raise FileError(f"{where}: projection is {cards!r}: {err}") from None
+
+
+def _shape(value: Any, where: str) -> tuple[int, int]:
+    whole = isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)
+    if not whole or min(value) < 1:
+        raise FileError(f"{where}: shape is {value!r}, expected the numbers of rows and columns")
+    return value[0], value[1]
