@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -184,8 +185,16 @@ def _common(cube: xr.Dataset) -> dict[str, Any]:
             float(scalar("carried_ra_deg", 0.0)), dec if math.isfinite(dec) else sky.crval_deg[1]
         ),
         "carried_dec_arcsec": float(scalar("carried_dec_deg", 0.0)) * ARCSEC_PER_DEG,
+        "fwhm_arcsec": _fwhm(str(cube.attrs.get("primary_header", ""))),
         "path": str(cube.attrs.get("path", "")),
     }  # fmt: skip
+
+
+def _fwhm(header: str) -> float:
+    """FWHM of the field's sources as muse_scipost measured it, arcsec; NaN if it has not."""
+    found = re.search(r"ESO QC SCIPOST FWHM MEDIAN *= *([-+.0-9eE]+)", header)
+    value = float(found[1]) if found else math.nan
+    return value if value > 0 else math.nan
 
 
 def _sums_of_file(source: FitsCube, weights: Floats) -> list[Delayed]:
