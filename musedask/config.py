@@ -6,11 +6,11 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from musedask.errors import FileError, InputError
+from musedask.errors import FileError, InputError, MissingError
 
 CONFIG_NAME = "musedask.toml"
 SKY_METHODS = ("model", "subtract-model", "simple", "none")
@@ -18,6 +18,7 @@ AUTOCALIBRATIONS = ("none", "deepfield", "user")
 FINALS = ("none", "cubes", "combine")
 COMBINE_BY = ("target", "pointing", "all")
 CLUSTERS = ("threads", "local", "slurm", "address")
+CLUSTER_STAGES = ("reduce", "scipost", "stack")
 Parameters = tuple[tuple[str, str], ...]
 
 
@@ -138,20 +139,56 @@ class ClusterConfig:
     workers: int = 0
     """How many jobs run at once, as far as memory allows; 0 for as many as there are cores."""
     memory: str = ""
-    """Memory that may be used in all (``"16 GiB"``); what the machine has if empty."""
+    """Memory that may be used in all (``"16 GiB"``), what the machine has if empty; for
+    ``slurm``, memory of each SLURM job."""
+    cores: int = 0
+    """Cores of each SLURM job, or threads of each ``local`` process that stacks; 0 for one."""
     address: str = ""
     """Address of a Dask scheduler, for ``address``."""
     site: str = ""
-    """Section of the Dask configuration's ``jobqueue`` for ``slurm``."""
+    """Name of a site: of a file NAME.toml with a table ``[cluster]``, or of a section of the
+    Dask configuration's ``jobqueue``."""
+    interface: str = ""
+    """Network interface by which SLURM's nodes reach this machine; any if empty."""
+    tls: bool = True
+    """Whether connections are encrypted and open to nobody else."""
+    dashboard: bool = True
+    """Whether Dask's dashboard is there: on this machine only, at an address that is secret."""
+    folder: str = ""
+    """Where logs of SLURM's jobs, and keys, are: seen from all nodes; ``logs/slurm`` of the
+    run if empty."""
     options: tuple[tuple[str, Any], ...] = ()
     """``[cluster.options]``: further keyword arguments of dask-jobqueue's SLURMCluster."""
+    site_options: tuple[tuple[str, Any], ...] = ()
+    """``[cluster.options]`` of the site's file: what Dask's own configuration says of the site
+    counts more."""
+    stages: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+    """``[cluster.reduce]``, ``[cluster.scipost]``, ``[cluster.stack]``: which keys differ there."""
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, CLUSTERS, "cluster")
         if self.workers < 0:
             raise InputError(f"[cluster] workers = {self.workers}: a number of jobs, or 0")
+        if self.cores < 0:
+            raise InputError(f"[cluster] cores = {self.cores}: a number of cores, or 0")
         if (self.kind == "address") != bool(self.address):
             raise InputError("[cluster] kind = 'address' and address = '...' go together")
+
+    def of_stage(self, stage: str) -> ClusterConfig:
+        """What it is for a stage: ``scipost`` begins with what ``reduce`` has.
+
+        Parameters
+        ----------
+        stage
+            ``reduce``, ``scipost`` (and all after it that esorex does), ``stack``; "" for none.
+        """
+        changed: dict[str, Any] = {}
+        options = dict(self.options)
+        for name in ("reduce", "scipost") if stage == "scipost" else (stage,):
+            keys = dict(dict(self.stages).get(name, ()))
+            options |= dict(keys.pop("options", ()))
+            changed |= keys
+        return replace(self, **changed, options=tuple(options.items()), stages=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +241,6 @@ def config_of(given: Mapping[str, Any]) -> Config:
     choose = reduction.pop("choose", [])
     if not isinstance(choose, list):
         raise InputError("[[reduction.choose]] is an array of tables: write it with two brackets")
-    cluster = dict(_table(given.get("cluster", {}), "cluster"))
-    options = _table(cluster.pop("options", {}), "cluster.options")
     return Config(
         reduction=ReductionConfig(
             **_fields(ReductionConfig, reduction, "reduction"),
@@ -216,16 +251,100 @@ def config_of(given: Mapping[str, Any]) -> Config:
             ),
             recipes=tuple((name, _parameters(name, table)) for name, table in recipes.items()),
         ),
-        cluster=ClusterConfig(
-            **_fields(ClusterConfig, cluster, "cluster"), options=tuple(options.items())
-        ),
+        cluster=cluster_config(_table(given.get("cluster", {}), "cluster")),
     )
 
 
-def _fields(kind: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def cluster_config(given: Mapping[str, Any]) -> ClusterConfig:
+    """Turn the table ``[cluster]`` into values, over those of the site that it names.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or a value cannot be.
+    FileError
+        If the site's file cannot be used.
+    MissingError
+        If there is no such site.
+    """
+    name = given.get("site", "")
+    site = site_table(name) if isinstance(name, str) and name else {}
+    merged = {**site, **given}
+    below = _table(site.get("options", {}), "cluster.options")
+    options = _table(given.get("options", {}), "cluster.options")
+    stages = {}
+    for stage in CLUSTER_STAGES:
+        keys = {**site.get(stage, {}), **_table(merged.pop(stage, {}), f"cluster.{stage}")}
+        if keys:
+            stages[stage] = _stage_keys(stage, keys)
+    merged.pop("options", None)
+    config = ClusterConfig(
+        **_fields(ClusterConfig, merged, "cluster", hidden=("stages", "site_options")),
+        options=tuple(options.items()),
+        site_options=tuple(below.items()),
+        stages=tuple(stages.items()),
+    )
+    for stage in stages:
+        config.of_stage(stage)  # complains of what cannot be, now
+    return config
+
+
+def _stage_keys(stage: str, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    where = f"cluster.{stage}"
+    given = dict(given)
+    options = _table(given.pop("options", {}), f"{where}.options")
+    keys = _fields(ClusterConfig, given, where, hidden=("stages", "site_options", "site"))
+    return (*keys.items(), ("options", tuple(options.items())))
+
+
+def site_table(name: str) -> Mapping[str, Any]:
+    """Table ``[cluster]`` of a site.
+
+    ``threads`` and ``local`` are sites that need no file. Files are looked for in the folder
+    that MUSEDASK_SITES names, else in ``~/.config/musedask``.
+
+    Raises
+    ------
+    FileError
+        If its file cannot be used.
+    MissingError
+        If neither a file nor Dask's configuration knows the site.
+    """
+    if name in ("threads", "local"):
+        return {"kind": name}
+    path = site_folder() / f"{name}.toml"
+    if Path(name).name != name:
+        raise InputError(f"[cluster] site = {name!r}: the name of a site, not a path")
+    if path.is_file():
+        try:
+            given = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+            raise FileError(f"{path}: is no TOML file: {err}") from None
+        _known(given, ("cluster",))
+        return {"kind": "slurm", **_table(given.get("cluster", {}), "cluster")}
+    import dask.config
+
+    if dask.config.get(f"jobqueue.{name}", default=None):
+        return {"kind": "slurm"}
+    raise MissingError(
+        f"[cluster] site = {name!r}: there is neither {path} nor a section jobqueue.{name} in "
+        "Dask's configuration; write one of them (configs/ has examples), or leave it out"
+    )
+
+
+def site_folder() -> Path:
+    """Where the files of sites are."""
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    own = os.environ.get("MUSEDASK_SITES") or os.path.join(base, "musedask")
+    return Path(own).expanduser()
+
+
+def _fields(
+    kind: type, given: Mapping[str, Any], where: str, hidden: Iterable[str] = ()
+) -> dict[str, Any]:
     """Check names and types of a table against a dataclass."""
     types = get_type_hints(kind)
-    _known(given, [f.name for f in fields(kind)], where)
+    _known(given, [f.name for f in fields(kind) if f.name not in hidden], where)
     return {key: _value(types[key], value, f"[{where}] {key}") for key, value in given.items()}
 
 

@@ -24,5 +24,9 @@ class MissingError(MusedaskError, LookupError):
     """Something that was asked for by name and is not there."""
 
 
+class ClusterError(MusedaskError, RuntimeError):
+    """Where Dask runs, work cannot go on: no worker comes, or the scheduler has gone."""
+
+
 class MusedaskWarning(UserWarning):
     """Something that a user should know of, while the work goes on."""

@@ -20,8 +20,9 @@ from dask.base import get_scheduler
 from dask.callbacks import Callback
 
 from musedask.blocks import Stack
+from musedask.cluster.place import ends_of, open_now
 from musedask.cube import sky_of
-from musedask.errors import FileError, InputError
+from musedask.errors import ClusterError, FileError, InputError
 from musedask.megacube import swap
 from musedask.megacube.images import write_images
 from musedask.megacube.layout import (
@@ -314,17 +315,32 @@ def _active_client() -> distributed.Client | None:
 
 def _compute_distributed(client: distributed.Client, tasks: list[Any], ticker: Ticker) -> int:
     """Make blocks on a cluster; the first failure stops the rest."""
-    import distributed
-
     futures = client.compute(tasks)
     size = 0
     try:
-        for future in distributed.as_completed(futures):
-            size += _size(future.result())
-            ticker.step()
+        for future in ends_of(futures):
+            if future is not None:
+                size += _size(_receipt(future))
+                ticker.step()
     finally:
         client.cancel([future for future in futures if not future.done()])
     return size
+
+
+def _receipt(future: distributed.Future[Any]) -> Any:
+    """What came of a block; why there is nothing, in SLURM's words where it runs there."""
+    from distributed import CancelledError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return future.result()
+    except (KilledWorker, CancelledError) as err:
+        cluster = open_now()
+        lost = str(cluster.watch.last_loss()) if cluster and cluster.watch else ""
+        raise ClusterError(
+            f"a block was not made, its workers died{lost and ' (' + lost + ')'}: {err}; most "
+            "likely they have too little memory: give [cluster.stack] more, or fewer cores"
+        ) from err
 
 
 def _size(receipt: Any) -> int:

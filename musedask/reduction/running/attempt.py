@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 LOST_AT_MOST = 3
 """A job whose process dies this often in one reduction is given up: most likely it is what
 kills it, by its memory."""
+LOST_IN_ALL = 10
+"""And so often at most if SLURM says that it was not the job: its node died, somebody cancelled
+it."""
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 
@@ -82,14 +85,19 @@ def blocked(key: str, need: Outcome) -> Outcome:
 
 def _tried(work: Work) -> Outcome:
     key = work.job.key
-    lost = work.notes.begin(key, work.session).lost
+    now = work.notes.begin(key, work.session)
+    own = now.lost - work.notes.excused(now.lost_in)
     try:
-        if lost >= LOST_AT_MOST:
-            reason = (
-                f"its worker died {lost} times while it ran; most likely it took more memory "
-                "than there is: give [cluster] memory, or fewer workers"
+        if own >= LOST_AT_MOST or now.lost >= LOST_IN_ALL:
+            reason = f"its worker died {now.lost} times while it ran"
+            if not now.lost_in:
+                reason += (
+                    "; most likely it took more memory than there is: give [cluster] memory, or "
+                    "fewer workers"
+                )
+            return Outcome(
+                key=key, state="failed", reason=reason, attempts=now.lost, lost_in=now.lost_in
             )
-            return Outcome(key=key, state="failed", reason=reason, attempts=lost)
         before = work.notes.failure(key)
         for _ in range(max(1, work.attempts - (before[1] if before else 0))):
             outcome = _once(work)

@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from musedask.cluster import GIB, Cluster, cores, open_cluster, open_now
+from musedask.cluster.queue import FROM_OUTSIDE
+from musedask.config import ClusterConfig
 from musedask.reduction.job.esorex import no_esorex_left
 from musedask.reduction.job.folder import RunFolders
 from musedask.reduction.job.record import JobRecord
@@ -29,6 +31,8 @@ from musedask.run import Holder, Run
 logger = logging.getLogger(__name__)
 
 PLAN = "plan.json"
+HEAVY = ("scipost", "align", "final", "combine")
+"""Stages for which ``[cluster.scipost]`` is."""
 EARLIER = (
     "is of a stage before the first that was asked for, and is not done; reduce without --first"
 )
@@ -119,14 +123,35 @@ class Carrier:
         self.outcomes = settled(plan.jobs, self.outcomes)
 
     def _execute(self, plan: Plan, todo: Sequence[Job]) -> None:
-        cluster = open_now() or self.stack.enter_context(open_cluster(self.run.config.cluster))
-        logger.info("%d jobs on %s", len(todo), cluster)
         log = RunLog.begin(self.run, plan)
+        if (cluster := open_now()) is not None:
+            self._execute_on(cluster, plan, todo, log)
+            return
+        config = self.run.config.cluster
+        for stage, jobs in by_cluster(todo, config):
+            ready = [job for job in jobs if job.key not in settled(todo, self.outcomes)]
+            if ready:
+                with open_cluster(config, stage) as cluster:
+                    self._execute_on(cluster, plan, ready, log)
+        self.outcomes = settled(todo, self.outcomes)
+
+    def _execute_on(self, cluster: Cluster, plan: Plan, todo: Sequence[Job], log: RunLog) -> None:
+        """Run jobs where Dask runs."""
+        logger.info("%d jobs on %s", len(todo), cluster)
         follower = Follower(
             plan.jobs, self.outcomes, self.disk, self.durations, cluster.workers or 1, self.show
         )
 
+        def explain(outcome: Outcome) -> Outcome:
+            if cluster.watch is None or not outcome.lost_in:
+                return outcome
+            reason = f"{outcome.reason}: {cluster.watch.words(outcome.lost_in)}"
+            return replace(outcome, reason=f"{reason}; {what_to_do(reason)}")
+
         def ended(outcome: Outcome | None) -> None:
+            for state in cluster.watch.ends() if cluster.watch else ():
+                if state.state in FROM_OUTSIDE:
+                    self.disk.excuse(state.job)
             if outcome is not None:
                 log.write(outcome)
                 if outcome.state == "done":
@@ -135,7 +160,8 @@ class Carrier:
 
         known = dict(self.outcomes)
         with no_esorex_left():
-            self.outcomes |= execute(list(self._tasks(todo, cluster)), known, cluster.client, ended)
+            tasks = list(self._tasks(todo, cluster))
+            self.outcomes |= execute(tasks, known, cluster.client, ended, explain)
         self.records |= find_records(
             self.folders, [job for job in todo if self.outcomes[job.key].is_good]
         )
@@ -170,6 +196,29 @@ class Carrier:
         return snapshot(list(self.jobs.values()), self.outcomes, running, self.durations, workers)
 
 
+def by_cluster(todo: Sequence[Job], config: ClusterConfig) -> Iterator[tuple[str, Sequence[Job]]]:
+    """Give the jobs of each cluster that is to be opened, in the order of the chain.
+
+    What has ``[cluster.scipost]`` of its own waits for all before it.
+    """
+    heavy = [job for job in todo if job.stage in HEAVY]
+    if "scipost" not in dict(config.stages) or not heavy:
+        yield "reduce", todo
+        return
+    if light := [job for job in todo if job.stage not in HEAVY]:
+        yield "reduce", light
+    yield "scipost", heavy
+
+
+def what_to_do(reason: str) -> str:
+    """What helps against SLURM's ways to end a job."""
+    if "TIMEOUT" in reason:
+        return "give a longer walltime in [cluster.options]"
+    if "OUT_OF_MEMORY" in reason:
+        return "give more memory in [cluster]"
+    return "look at the logs of these SLURM jobs"
+
+
 def _threads(cluster: Cluster, memory: int) -> int:
     """Cores for a job: its part of the machine, by the number of jobs or by its memory.
 
@@ -177,7 +226,7 @@ def _threads(cluster: Cluster, memory: int) -> int:
     leave cores idle; the products do not depend on the number of threads.
     """
     if cluster.memory is None:
-        return 1
+        return cluster.cores
     by_memory = int(cores() * min(1.0, memory / cluster.memory))
     return max(1, cores() // cluster.workers, by_memory)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 from dask.delayed import Delayed, delayed
 
+from musedask.cluster.place import ends_of
 from musedask.reduction.jobs import Job
 from musedask.reduction.running.attempt import Work, blocked, do
 from musedask.reduction.running.outcome import Outcome
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 logger = logging.getLogger(__name__)
-
-TICK_S = 1.0
-"""How often who follows is told of what runs, if nothing ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +86,7 @@ def execute(
     known: Mapping[str, Outcome],
     client: Client,
     ended: Callable[[Outcome | None], None],
+    explain: Callable[[Outcome], Outcome] = lambda outcome: outcome,
 ) -> dict[str, Outcome]:
     """Run tasks where Dask runs and follow them to their ends.
 
@@ -102,46 +100,42 @@ def execute(
         Where they run.
     ended
         Told of each outcome as it comes, and once a second of None.
+    explain
+        Gives an outcome with what the cluster knows of it.
 
     Returns
     -------
     dict
         Outcomes of these tasks by the job's key.
+
+    Raises
+    ------
+    ClusterError
+        If the cluster that is open cannot go on.
     """
     graph = build(tasks, known)
     futures = client.compute(list(graph.values()), optimize_graph=False)
-    ends: queue.Queue[tuple[str, Future[Any]]] = queue.Queue()
-    for key, future in zip(graph, futures, strict=True):
-        future.add_done_callback(_Put(ends, key))
+    keys = {future.key: key for key, future in zip(graph, futures, strict=True)}
     found: dict[str, Outcome] = {}
     lost: dict[str, str] = {}
-    while len(found) + len(lost) < len(graph):
-        try:
-            key, future = ends.get(timeout=TICK_S)
-        except queue.Empty:
-            ended(None)
-            continue
-        result = _result(future)
-        if isinstance(result, Outcome):
-            found[key] = result
-            ended(result)
-        else:
-            lost[key] = result
+    try:
+        for future in ends_of(futures):
+            if future is None:
+                ended(None)
+                continue
+            result = _result(future)
+            if isinstance(result, Outcome):
+                result = explain(result)
+                found[keys[future.key]] = result
+                ended(result)
+            else:
+                lost[keys[future.key]] = result
+    finally:
+        client.cancel([future for future in futures if not future.done()])
     for outcome in _of_lost([task.work.job for task in tasks if task.work.job.key in lost], lost):
         found[outcome.key] = outcome
         ended(outcome)
     return found
-
-
-@dataclass(frozen=True)
-class _Put:
-    """What a future calls at its end."""
-
-    ends: queue.Queue[tuple[str, Future[Any]]]
-    key: str
-
-    def __call__(self, future: Any) -> None:
-        self.ends.put((self.key, future))
 
 
 def _result(future: Future[Any]) -> Outcome | str:

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,13 @@ class Running:
     """Seconds since 1970."""
     lost: int
     """Attempts before it, in the same reduction, whose process died."""
+    slurm_job: str = ""
+    """Job of SLURM that it runs in, if it does."""
+    lost_in: tuple[str, ...] = ()
+    """Jobs of SLURM that the lost attempts ran in."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lost_in", tuple(self.lost_in))  # JSON has lists
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,14 @@ class Notes:
     def begin(self, key: str, session: str) -> Running:
         """Note that a job is being tried, and learn how often its process died on the way."""
         before = self._running(self._note("running", key))
-        lost = before.lost + 1 if before is not None and before.session == session else 0
+        lost, lost_in = 0, tuple[str, ...]()
+        if before is not None and before.session == session:
+            lost = before.lost + 1
+            lost_in = (*before.lost_in, *filter(None, [before.slurm_job]))
         now = Running(
             key=key, session=session, host=socket.gethostname(), pid=os.getpid(),
-            since=time.time(), lost=lost,
+            since=time.time(), lost=lost, slurm_job=os.environ.get("SLURM_JOB_ID", ""),
+            lost_in=lost_in,
         )  # fmt: skip
         write_text(self._note("running", key), json.dumps(asdict(now)))
         return now
@@ -59,12 +70,22 @@ class Notes:
         """Note that an attempt has ended, whichever way."""
         self._note("running", key).unlink(missing_ok=True)
 
+    def excuse(self, slurm_job: str) -> None:
+        """Note that a job of SLURM ended by no fault of what ran in it."""
+        write_text(self._note("excused", slurm_job), "{}")
+
+    def excused(self, slurm_jobs: Iterable[str]) -> int:
+        """How many of these jobs of SLURM ended by no fault of what ran in them."""
+        return sum(self._note("excused", job).exists() for job in slurm_jobs)
+
     def sweep(self, session: str) -> None:
         """Remove the notes of attempts that began in other reductions: nobody ends them."""
         for path in _files(self.folder / "running"):
             one = self._running(path)
             if one is None or one.session != session:
                 path.unlink(missing_ok=True)
+        for path in _files(self.folder / "excused"):
+            path.unlink(missing_ok=True)
 
     def running(self) -> tuple[Running, ...]:
         """Attempts that have begun and not ended, in the order of their beginning."""
@@ -110,7 +131,8 @@ class Notes:
     def _failure(path: Path) -> tuple[Outcome, int] | None:
         try:
             given = json.loads(path.read_text(encoding="utf-8"))
-            lists = {key: tuple(given["outcome"][key]) for key in ("log_end", "warnings")}
+            named = ("log_end", "warnings", "lost_in")
+            lists = {key: tuple(given["outcome"].get(key, ())) for key in named}
             return Outcome(**{**given["outcome"], **lists}), int(given["lasting"])
         except (OSError, ValueError, TypeError, KeyError):
             return None

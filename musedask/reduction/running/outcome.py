@@ -36,6 +36,8 @@ class Outcome:
     """How often it was tried, counted over all reductions since it last was done."""
     seconds: float = 0.0
     """Wall time of the attempt that succeeded."""
+    lost_in: tuple[str, ...] = ()
+    """SLURM jobs that ended, or lost their worker, while they ran it; for who knows why."""
     warnings: tuple[str, ...] = ()
     """What esorex warned of."""
 
