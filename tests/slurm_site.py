@@ -248,7 +248,9 @@ def processes_of(*jobs: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             words = process.cmdline()
-            is_step = process.name() == "slurmstepd" and any(f"[{j}." in " ".join(words) for j in jobs)
+            is_step = process.name() == "slurmstepd" and any(
+                f"[{j}." in " ".join(words) for j in jobs
+            )
             if is_step or process.environ().get("SLURM_JOB_ID") in jobs:
                 found.append(process)
     return found
