@@ -1,0 +1,149 @@
+"""The level and the noise of an image between its sources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage, signal
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+MAD_TO_SIGMA = 1.482602218505602
+_CLIPS = 4
+_CLIP_SIGMA = 3.0
+_FEWEST = 0.25
+"""A cell of the mesh counts if so many of its pixels are left."""
+_LAGS = 4
+"""Pixels over which noise is taken to be correlated."""
+
+
+def level_and_sigma(values: Floats) -> tuple[float, float]:
+    """Median and robust standard deviation of what is left after clipping at 3 sigma.
+
+    Parameters
+    ----------
+    values
+        Float64 of any shape, without NaN.
+
+    Returns
+    -------
+    tuple
+        NaN twice if there is no value.
+    """
+    kept = values.ravel()
+    level, sigma = np.nan, np.nan
+    for _ in range(_CLIPS):
+        if kept.size == 0:
+            break
+        level = float(np.median(kept))
+        sigma = MAD_TO_SIGMA * float(np.median(np.abs(kept - level)))
+        inside = np.abs(kept - level) <= _CLIP_SIGMA * sigma
+        if inside.all():
+            break
+        kept = kept[inside]
+    return level, sigma
+
+
+def smooth_background(image: Floats, usable: Bools, cell: int) -> Floats:
+    """The light that varies over many pixels only.
+
+    Clipped medians on a mesh, smoothed by a median over 3 x 3 cells, linear in between.
+
+    Parameters
+    ----------
+    image
+        Float64 (y, x).
+    usable
+        Bool (y, x): which pixels count; leave sources out where they are known.
+    cell
+        Side of a cell of the mesh, pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float64 (y, x), without NaN; 0 if no pixel is usable.
+    """
+    ny, nx = image.shape
+    rows, columns = (max(1, round(size / cell)) for size in (ny, nx))
+    edges_y = np.linspace(0, ny, rows + 1).astype(int)
+    edges_x = np.linspace(0, nx, columns + 1).astype(int)
+    mesh = np.full((rows, columns), np.nan)
+    for i in range(rows):
+        for j in range(columns):
+            part = slice(edges_y[i], edges_y[i + 1]), slice(edges_x[j], edges_x[j + 1])
+            inside = usable[part]
+            if inside.sum() >= _FEWEST * inside.size:
+                mesh[i, j] = level_and_sigma(image[part][inside])[0]
+    return _interpolated(_smoothed(_filled(mesh, image, usable)), (ny, nx))
+
+
+def _filled(mesh: Floats, image: Floats, usable: Bools) -> Floats:
+    """Give cells without a value that of the nearest one."""
+    known = np.isfinite(mesh)
+    if not known.any():
+        level = level_and_sigma(image[usable])[0] if usable.any() else 0.0
+        return np.full(mesh.shape, level)
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.asarray(mesh[tuple(nearest)])
+
+
+def _smoothed(mesh: Floats) -> Floats:
+    return np.asarray(ndimage.median_filter(mesh, size=3, mode="nearest"))
+
+
+def _interpolated(mesh: Floats, shape: tuple[int, int]) -> Floats:
+    """Linear between the middles of the cells."""
+    axes = []
+    for size, cells in zip(shape, mesh.shape, strict=True):
+        at = (np.arange(size) + 0.5) * cells / size - 0.5
+        axes.append(np.clip(at, 0, cells - 1))
+    grid = np.meshgrid(*axes, indexing="ij")
+    return np.asarray(ndimage.map_coordinates(mesh, grid, order=1, mode="nearest"))
+
+
+def noise_correlation(residual: Floats, blank: Bools, sigma: Floats) -> Floats:
+    """How the noise of neighbouring pixels goes together, measured where there is no source.
+
+    Parameters
+    ----------
+    residual
+        Float64 (y, x), what is left when sources and background are subtracted.
+    blank
+        Bool (y, x), where it is noise alone.
+    sigma
+        Float64 (y, x), what the noise is divided by.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float64 of shape (9, 9): correlation at lags of -4 to 4 pixels in y and x,
+        1 in the middle; values that are noise themselves (below 3 of their own
+        errors) beyond the nearest neighbours are set to 0.
+    """
+    # An outlier (a cosmic ray, a trail) must not pass for correlation.
+    unit = np.where(blank, np.clip(residual / sigma, -4.0, 4.0), 0.0)
+    inside = blank.astype(float)
+    pairs = _autocorrelation(inside)
+    pairs = np.maximum(pairs, 1.0)
+    unit = np.where(blank, unit - unit.sum() / max(1.0, inside.sum()), 0.0)
+    products = _autocorrelation(unit) / pairs
+    middle = _LAGS
+    if products[middle, middle] <= 0:
+        result = np.zeros_like(products)
+        result[middle, middle] = 1.0
+        return result
+    correlation = products / products[middle, middle]
+    yy, xx = np.mgrid[-_LAGS : _LAGS + 1, -_LAGS : _LAGS + 1]
+    unclear = (np.maximum(np.abs(yy), np.abs(xx)) > 1) & (correlation < 3.0 / np.sqrt(pairs))
+    correlation[unclear] = 0.0
+    return np.asarray(correlation)
+
+
+def _autocorrelation(image: Floats) -> Floats:
+    """Sums of products at lags of -4 to 4 pixels, float64 (9, 9)."""
+    full = signal.fftconvolve(image, image[::-1, ::-1], mode="full")
+    y, x = image.shape[0] - 1, image.shape[1] - 1
+    reach = np.pad(full, _LAGS)
+    return np.asarray(reach[y : y + 2 * _LAGS + 1, x : x + 2 * _LAGS + 1])

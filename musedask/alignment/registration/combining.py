@@ -1,0 +1,184 @@
+"""What sources agree on, when some of them moved, vary, or are no sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+OUTLIERS = 0.08
+"""Share of sources that are expected to say nothing about the offset."""
+_SCATTERS = np.array([0.0, 0.002, 0.004, 0.007, 0.012, 0.02, 0.035, 0.06])
+"""Scatter from source to source beyond the errors, arcseconds an axis: what is tried."""
+_TYPICAL_SCATTER = 0.004
+_ROUNDS = 25
+_MOST_STARTS = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """The offset that most sources share."""
+
+    place: Floats
+    """Float64 (2,), in the unit of the values."""
+    covariance: Floats
+    """Float64 (2, 2)."""
+    belongs: Floats
+    """Probability that each value is no outlier, float64 (source,)."""
+    scatter: float
+    """Scatter beyond the errors, an axis."""
+    effective: float
+    """How many sources count: (sum of weights)^2 / sum of squared weights."""
+
+
+def agree(values: Floats, covariances: Floats, area: float) -> Agreement:
+    """Find the common value of measurements of which some are wrong.
+
+    A mixture of those that follow their errors and a common scatter, and of outliers
+    anywhere in an area; maximised from each of the best measured values (a large
+    group of wrong ones can have its own maximum), with the scatter integrated over
+    a half-Cauchy prior.
+
+    Parameters
+    ----------
+    values
+        Float64 (source, 2), arcseconds.
+    covariances
+        Of them, float64 (source, 2, 2).
+    area
+        Where outliers may lie, square arcseconds.
+
+    Raises
+    ------
+    ValueError
+        If there is no value.
+    """
+    if values.shape[0] == 0:
+        raise ValueError("no value to agree on")
+    size = np.sqrt(np.trace(covariances, axis1=1, axis2=2))
+    starts = values[np.argsort(size, kind="stable")[:_MOST_STARTS]]
+    found = [_best(values, covariances, area, scatter, starts) for scatter in _SCATTERS]
+    likelihoods = np.array([likelihood for _, _, _, likelihood in found])
+    prior = -np.log1p((_SCATTERS / _TYPICAL_SCATTER) ** 2) + np.log(_widths(_SCATTERS))
+    share = special.softmax(likelihoods + prior)
+    places = np.array([place for place, _, _, _ in found])
+    place = share @ places
+    covariance = np.einsum("k,kij->ij", share, np.array([inner for _, inner, _, _ in found]))
+    away = places - place
+    covariance = covariance + np.einsum("k,ki,kj->ij", share, away, away)
+    belongs = share @ np.array([inner for _, _, inner, _ in found])
+    scatter = float(share @ _SCATTERS)
+    weights = belongs / (size**2 / 2.0 + scatter**2)
+    effective = float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-300))
+    return Agreement(place, covariance, belongs, scatter, effective)
+
+
+def _widths(grid: Floats) -> Floats:
+    """What each point of a grid stands for."""
+    return np.asarray(np.gradient(grid))
+
+
+def _best(
+    values: Floats, covariances: Floats, area: float, scatter: float, starts: Floats
+) -> tuple[Floats, Floats, Floats, float]:
+    """Maximise from all starts at once; place, covariance, belongs, log likelihood."""
+    inverse, log_norm = _precision(covariances, scatter)
+    places = starts.copy()
+    for _ in range(_ROUNDS):
+        belongs, _ = _belongs(values, inverse, log_norm, area, places)
+        information = np.einsum("ks,sij->kij", belongs, inverse)
+        weighted = np.einsum("ks,sij,sj->ki", belongs, inverse, values)
+        information = information + 1e-12 * np.trace(information, axis1=1, axis2=2)[
+            :, None, None
+        ] * np.eye(2)
+        new = np.linalg.solve(information, weighted[..., None])[..., 0]
+        moved = float(np.abs(new - places).max())
+        places = new
+        if moved < 1e-6:
+            break
+    belongs, likelihood = _belongs(values, inverse, log_norm, area, places)
+    k = int(np.argmax(likelihood))
+    covariance = np.linalg.inv(_information(values, inverse, belongs[k], places[k]))
+    return places[k], covariance, belongs[k], float(likelihood[k])
+
+
+def _precision(covariances: Floats, scatter: float) -> tuple[Floats, Floats]:
+    total = covariances + scatter**2 * np.eye(2)
+    return np.linalg.inv(total), -0.5 * np.log(np.linalg.det(total)) - np.log(2 * np.pi)
+
+
+def _belongs(
+    values: Floats, inverse: Floats, log_norm: Floats, area: float, places: Floats
+) -> tuple[Floats, Floats]:
+    """Probability of belonging, (start, source), and the log likelihood of each start."""
+    away = values[None, :, :] - places[:, None, :]
+    distance2 = np.einsum("ksi,sij,ksj->ks", away, inverse, away)
+    inside = np.log1p(-OUTLIERS) + log_norm - 0.5 * distance2
+    outside = np.log(OUTLIERS / area)
+    total = np.logaddexp(inside, outside)
+    return np.exp(inside - total), total.sum(axis=1)
+
+
+def _information(values: Floats, inverse: Floats, belongs: Floats, place: Floats) -> Floats:
+    """Observed information of the place: doubt about who belongs takes some of it away."""
+    away = values - place
+    slope = np.einsum("sij,sj->si", inverse, away)
+    fisher = np.einsum("s,sij->ij", belongs, inverse)
+    doubt = np.einsum("s,si,sj->ij", belongs * (1.0 - belongs), slope, slope)
+    information = fisher - doubt
+    # Far from a maximum the difference may be no covariance: then the doubt is left out.
+    return (
+        information
+        if np.linalg.eigvalsh(information)[0] > 0.2 * np.linalg.eigvalsh(fisher)[0]
+        else 0.2 * fisher
+    )
+
+
+def robust_mean(values: Floats, errors: Floats) -> tuple[float, float]:
+    """Weighted mean and its error, of values whose scatter may exceed their errors.
+
+    Values farther than 3.5 robust standard deviations from the median are left out;
+    the scatter beyond the errors is added to each (Paule and Mandel's condition, that
+    chi squared is the number of degrees of freedom).
+
+    Returns
+    -------
+    tuple
+        NaN twice if there is no value.
+    """
+    if values.size == 0:
+        return float("nan"), float("nan")
+    extra = 0.0
+    kept = np.ones(values.size, bool)
+    for _ in range(6):
+        weight = 1.0 / (errors[kept] ** 2 + extra**2)
+        centre = float(np.average(values[kept], weights=weight))
+        away = np.abs(values - centre) / np.sqrt(errors**2 + extra**2)
+        spread = max(1.0, 1.4826 * float(np.median(away)))
+        kept = away <= 3.5 * spread
+        extra = _extra(values[kept], errors[kept])
+    weight = 1.0 / (errors[kept] ** 2 + extra**2)
+    return float(np.average(values[kept], weights=weight)), float(weight.sum() ** -0.5)
+
+
+def _extra(values: Floats, errors: Floats) -> float:
+    """Scatter to add to the errors so that chi squared fits, by bisection."""
+    if values.size < 3:
+        return 0.0
+
+    def excess(extra: float) -> float:
+        weight = 1.0 / (errors**2 + extra**2)
+        mean = np.average(values, weights=weight)
+        return float((weight * (values - mean) ** 2).sum()) - (values.size - 1)
+
+    low, high = 0.0, float(np.ptp(values))
+    if high == 0 or excess(0.0) <= 0:
+        return 0.0
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return 0.5 * (low + high)
