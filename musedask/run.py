@@ -25,7 +25,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from musedask.config import CONFIG_NAME, Config, read_config
@@ -160,7 +160,10 @@ def open_run(folder: str | os.PathLike[str] = ".") -> Run:
             f"{path}: is no run of musedask (it has no {CONFIG_NAME}); 'musedask init {folder}' "
             "makes it one"
         )
-    return Run(path, read_config(path / CONFIG_NAME))
+    config = read_config(path / CONFIG_NAME)
+    # SLURM's nodes see the run's folder: the output of its jobs goes there.
+    folder = str(path / (Path(config.cluster.folder or "logs/slurm").expanduser()))
+    return Run(path, replace(config, cluster=replace(config.cluster, folder=folder)))
 
 
 def init_run(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import dask.config
+import distributed
 import psutil
 import pytest
 
@@ -12,14 +17,16 @@ from musedask.cluster import (
     GIB,
     bytes_of,
     cores,
+    ends_of,
     machine_memory,
     memory_of,
     open_cluster,
     open_now,
-    slurm_options,
 )
-from musedask.config import ClusterConfig
-from musedask.errors import InputError, MissingError
+from musedask.cluster.sizes import allocated_cores, allocated_memory
+from musedask.cluster.slurm import slurm_options
+from musedask.config import ClusterConfig, cluster_config
+from musedask.errors import ClusterError, FileError, InputError, MissingError
 
 
 def process_id():
@@ -45,13 +52,54 @@ def test_processes_run_one_job_at_a_time_and_listen_to_this_machine_only():
     with open_cluster(ClusterConfig(kind="local", workers=2)) as cluster:
         assert sorted(cluster.client.nthreads().values()) == [1, 1]
         addresses = [*cluster.client.nthreads(), cluster.client.scheduler.address]
-        assert all(address.startswith("tcp://127.0.0.1:") for address in addresses)
+        assert all(address.startswith("tls://127.0.0.1:") for address in addresses)
         assert cluster.client.submit(process_id).result() != os.getpid()
-        with open_cluster(ClusterConfig(kind="address", address=addresses[-1])) as other:
+
+
+def test_a_scheduler_elsewhere_is_used_by_its_address():
+    with open_cluster(ClusterConfig(kind="local", workers=2, tls=False)) as cluster:
+        address = cluster.client.scheduler.address
+        with open_cluster(ClusterConfig(kind="address", address=address)) as other:
             assert open_now() is other
             assert sorted(other.client.nthreads().values()) == [1, 1]
             assert other.memory is None
+            other.check()
         assert open_now() is cluster
+
+
+def test_a_scheduler_that_has_gone_is_an_error_and_not_a_failure_of_each_task():
+    with distributed.LocalCluster(
+        n_workers=1, host="127.0.0.1", dashboard_address=None, silence_logs="CRITICAL"
+    ) as theirs:
+        with open_cluster(ClusterConfig(kind="address", address=theirs.scheduler_address)) as ours:
+            futures = [ours.client.submit(time.sleep, 60, pure=False) for _ in range(3)]
+            theirs.close()
+            with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:\d+ does not answer"):
+                list(ends_of(futures))
+
+
+@pytest.mark.parametrize("kind", ["threads", "local"])
+def test_pages_of_dask_are_found_only_by_who_knows_their_address(kind):
+    with open_cluster(ClusterConfig(kind=kind, workers=1)) as cluster:
+        parts = urlsplit(cluster.dashboard)
+        assert parts.hostname == "127.0.0.1"
+        assert len(parts.path) > 20
+        assert f"-L {parts.port}:127.0.0.1:{parts.port} " in cluster.tunnel
+        secret = parts.path.removesuffix("/status")
+        with urlopen(f"http://{parts.netloc}{secret}/json/counts.json") as answer:
+            assert answer.status == 200
+        for path in ("/", "/status", "/json/counts.json", "/info/main/workers.html", "/metrics"):
+            with pytest.raises(HTTPError, match="404"):
+                urlopen(f"http://{parts.netloc}{path}")
+
+
+def test_who_has_no_keys_cannot_submit_work_to_local_processes():
+    with open_cluster(ClusterConfig(kind="local", workers=1)) as cluster:
+        address = cluster.client.scheduler.address
+        for tried in (address, address.replace("tls:", "tcp:")):
+            stranger = ClusterConfig(kind="address", address=tried)
+            with pytest.raises(InputError, match="no Dask scheduler"), open_cluster(stranger):
+                pass
 
 
 @pytest.mark.parametrize("kind", ["threads", "local"])
@@ -69,7 +117,7 @@ def test_nobody_on_another_machine_can_reach_it(kind):
 
 def test_nobody_at_an_address_is_an_error_that_names_it(monkeypatch):
     config = ClusterConfig(kind="address", address="tcp://127.0.0.1:1")
-    monkeypatch.setattr("musedask.cluster.CONNECT_S", 0.5)
+    monkeypatch.setattr("musedask.cluster.opening.CONNECT_S", 0.5)
     wanted = r"tcp://127\.0\.0\.1:1.*no Dask scheduler"
     with pytest.raises(InputError, match=wanted), open_cluster(config):
         pass
@@ -110,9 +158,10 @@ def test_a_site_of_slurm_is_laid_under_what_the_run_says():
     )
     with dask.config.set(site):
         options = slurm_options(config)
-    assert options == {
+    wanted = {
         "queue": "long", "cores": 4, "processes": 1, "memory": "4GiB", "walltime": "08:00:00",
         "job_extra_directives": ["-A x", "--no-requeue", "--nodes=1"],
     }  # fmt: skip
+    assert {key: options[key] for key in wanted} == wanted
     with pytest.raises(MissingError, match=r"jobqueue\.elsewhere"):
-        slurm_options(ClusterConfig(kind="slurm", site="elsewhere"))
+        cluster_config({"site": "elsewhere"})
