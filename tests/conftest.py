@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -79,3 +79,22 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def campaign() -> Callable[[int, int], int]:
     """``campaign(short, full)`` is the number of repetitions of a long campaign."""
     return lambda short, full: full if FULL_CAMPAIGN else short
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Install a stub that behaves as told; give the folder in which it notes its calls."""
+    import stub_esorex
+
+    from musedask.reduction.job import esorex
+
+    here = tmp_path / "bin"
+    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+    monkeypatch.delenv("MUSEDASK_ESOREX", raising=False)
+
+    def install(**behaviour: object) -> Path:
+        stub_esorex.install(here, **behaviour)
+        return here
+
+    yield install
+    esorex._stopping.clear()

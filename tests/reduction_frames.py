@@ -19,6 +19,19 @@ STATIC = (
 KIT = {"GEOMETRY_TABLE": "geometry_table_wfm", "ASTROMETRY_WCS": "astrometry_wcs_wfm"}
 EVENING = "2021-03-04"
 """The night of most tests."""
+DATED_NIGHTS = (
+    ("2014-11-30", "_wfm_comm2b"),
+    ("2014-12-01", "_wfm_comm2b"),
+    ("2014-12-02", "_2014-12-01"),
+    ("2015-04-15", "_2014-12-01"),
+    ("2015-04-16", "_2015-04-16"),
+    ("2015-09-09", "_2015-04-16"),
+    ("2015-09-10", "_2015-09-10"),
+    ("2016-02-13", "_2015-09-10"),
+    ("2016-02-14", ""),
+    ("2024-01-01", ""),
+)
+"""Night -> how the names of its geometry and astrometry tables end, on both sides of each date."""
 
 
 def raw(tag: str, when: datetime | str, **given: object) -> Frame:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from reduction_frames import (
+    DATED_NIGHTS,
     EVENING,
     calibrations,
     exposures,
@@ -315,18 +316,6 @@ def test_illums_can_be_switched_off():
 # --- static tables -----------------------------------------------------------------------------
 
 OLD = ("_wfm_comm2b", "_2014-12-01", "_2015-04-16", "_2015-09-10", "")
-NIGHTS = [
-    ("2014-11-30", "_wfm_comm2b"),
-    ("2014-12-01", "_wfm_comm2b"),
-    ("2014-12-02", "_2014-12-01"),
-    ("2015-04-15", "_2014-12-01"),
-    ("2015-04-16", "_2015-04-16"),
-    ("2015-09-09", "_2015-04-16"),
-    ("2015-09-10", "_2015-09-10"),
-    ("2016-02-13", "_2015-09-10"),
-    ("2016-02-14", ""),
-    ("2021-03-04", ""),
-]
 
 
 def pairs(endings=OLD):
@@ -339,7 +328,7 @@ def pairs(endings=OLD):
     return found
 
 
-@pytest.mark.parametrize(("evening", "ending"), NIGHTS)
+@pytest.mark.parametrize(("evening", "ending"), DATED_NIGHTS)
 def test_geometry_and_astrometry_are_those_of_the_night(evening, ending):
     frames = [*without(night(1, evening), "GEOMETRY_TABLE", "ASTROMETRY_WCS"), *pairs()]
     (job,) = plan(frames).of_stage("scipost")

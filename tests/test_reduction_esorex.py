@@ -28,21 +28,6 @@ JOB = (*OPTIONS, "muse_bias", "frames.sof")
 
 
 @pytest.fixture
-def stub(tmp_path, monkeypatch):
-    """Install a stub that behaves as told; give the folder in which it notes its calls."""
-    here = tmp_path / "bin"
-    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
-    monkeypatch.delenv("MUSEDASK_ESOREX", raising=False)
-
-    def install(**behaviour):
-        stub_esorex.install(here, **behaviour)
-        return here
-
-    yield install
-    esorex._stopping.clear()
-
-
-@pytest.fixture
 def folder(tmp_path):
     """A folder with an empty SOF, in which a call can run."""
     path = tmp_path / "scratch"

@@ -21,7 +21,6 @@ from astropy.io import fits
 from esorex_jobs import DATES, align, combine, given, grid, images, offsets, pixel_tables
 
 from musedask.errors import FileError, InputError, MissingError
-from musedask.reduction.job import esorex
 from musedask.reduction.job import folder as job_folder
 from musedask.reduction.job import lock as job_lock
 from musedask.reduction.job import run as job_run
@@ -37,20 +36,6 @@ from musedask.reduction.jobs import Job, ProductInput
 @pytest.fixture
 def folders(tmp_path):
     return RunFolders(tmp_path / "products", tmp_path / "scratch")
-
-
-@pytest.fixture
-def stub(tmp_path, monkeypatch):
-    """Install a stub that behaves as told; give the folder in which it notes its calls."""
-    here = tmp_path / "bin"
-    monkeypatch.setenv("MUSEDASK_ESOREX", str(here / "esorex"))
-
-    def install(**behaviour):
-        stub_esorex.install(here, **behaviour)
-        return here
-
-    yield install
-    esorex._stopping.clear()
 
 
 @pytest.fixture
@@ -95,7 +80,7 @@ def test_a_finished_job_has_its_products_its_papers_and_nothing_else(stub, folde
     assert read_record(record.folder) == record
 
 
-def test_a_finished_job_is_not_run_again(stub, folders, job):
+def test_a_finished_job_is_not_run_again(stub, folders, job, monkeypatch):
     here = stub()
     record = run_job(job, folders)
     assert run_job(job, folders, attempt=2) == record
@@ -103,7 +88,7 @@ def test_a_finished_job_is_not_run_again(stub, folders, job):
     # Nothing is waited for, and not even esorex is needed.
     with held(folders.lock(job), 0):
         assert run_job(job, folders, wait_s=0) == record
-    os.environ["MUSEDASK_ESOREX"] = "/nowhere"
+    monkeypatch.setenv("MUSEDASK_ESOREX", "/nowhere")
     assert run_job(job, folders) == record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from reduction_frames import DATED_NIGHTS
 
 from musedask.reduction.frames import Frame
 from musedask.reduction.rules import RAW_OF, RULES, Rule, table_ending
@@ -123,21 +124,7 @@ def test_raman_lines_are_for_the_laser_only(mode):
     assert not rule.concerns(frame(mode="WFM-NOAO-E"))
 
 
-@pytest.mark.parametrize(
-    ("night", "ending"),
-    [
-        ("2014-12-01", "_wfm_comm2b"),
-        ("2014-12-02", "_2014-12-01"),
-        ("2015-04-15", "_2014-12-01"),
-        ("2015-04-16", "_2015-04-16"),
-        ("2015-09-09", "_2015-04-16"),
-        ("2015-09-10", "_2015-09-10"),
-        ("2016-02-13", "_2015-09-10"),
-        ("2016-02-14", ""),
-        ("2024-01-01", ""),
-        ("", ""),
-    ],
-)
+@pytest.mark.parametrize(("night", "ending"), [*DATED_NIGHTS, ("", "")])
 def test_the_dated_tables_of_the_first_years(night, ending):
     assert table_ending(night) == ending
 

@@ -149,6 +149,11 @@ _EXTINCTION = Rule("EXTINCT_TABLE")
 _RESPONSE = Rule("STD_RESPONSE", same_mode=True)
 _TELLURIC = Rule("STD_TELLURIC", 1.0, same_mode=True, optional=True)
 _LSF = Rule("LSF_PROFILE", same_mode=True, same_readout=True)
+_SKY = (
+    Rule("SKY_LINES"),
+    Rule("SKY_CONTINUUM", optional=True),
+    Rule("SKY_MASK", optional=True),
+)
 
 
 def _wavecal(same_readout: bool) -> Rule:
@@ -198,18 +203,14 @@ RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
             _RESPONSE,
             _TELLURIC,
             _LSF,
-            Rule("SKY_LINES"),
-            Rule("SKY_CONTINUUM", optional=True),
-            Rule("SKY_MASK", optional=True),
+            *_SKY,
         ),
         "scipost": (
             _EXTINCTION,
             _RESPONSE,
             _TELLURIC,
             _LSF,
-            Rule("SKY_LINES"),
-            Rule("SKY_CONTINUUM", optional=True),
-            Rule("SKY_MASK", optional=True),
+            *_SKY,
             Rule("ASTROMETRY_WCS", same_optics=True),
             Rule("OUTPUT_WCS", same_optics=True, optional=True),
             Rule("FILTER_LIST", optional=True),
