@@ -26,7 +26,7 @@ KINDS = {
 """Name of a fault -> what it does."""
 STATIC_TAGS = (
     "LINE_CATALOG", "GEOMETRY_TABLE", "ASTROMETRY_WCS", "EXTINCT_TABLE", "STD_FLUX_TABLE",
-    "SKY_LINES", "FILTER_LIST", "TELLURIC_REGIONS", "BADPIX_TABLE",
+    "SKY_LINES", "RAMAN_LINES", "FILTER_LIST", "TELLURIC_REGIONS", "BADPIX_TABLE",
 )  # fmt: skip
 """Tags of the static tables."""
 _PAGE = b"""<!DOCTYPE html>

@@ -29,6 +29,8 @@ _CATALOG_FLUX = 1000.0
 """Flux in the line catalogue of a line of relative flux 1: more than the recipe finds in an arc
 frame, since muse_wavecal leaves out what the catalogue says is fainter than the faintest line
 found, and never ends where that leaves none."""
+_RAMAN = {"O2": 6484.6, "N2": 6827.5}
+"""Angstrom in air of the laser's 5891.6 (vacuum) after a loss of 1556 and 2331 per cm."""
 Hdus = list[Any]
 
 
@@ -59,6 +61,7 @@ def write_static_tables(
         "EXTINCT_TABLE": ("extinct_table", _extinction),
         "STD_FLUX_TABLE": ("std_flux_table", lambda: _standards(star_deg)),
         "SKY_LINES": ("sky_lines", _sky_lines),
+        "RAMAN_LINES": ("raman_lines", _raman_lines),
         "FILTER_LIST": ("filter_list", _filters),
         "TELLURIC_REGIONS": ("telluric_regions", _telluric),
         "BADPIX_TABLE": ("badpix_table", lambda: _bad_pixels(spec)),
@@ -171,17 +174,26 @@ def _standards(star_deg: tuple[float, float]) -> Hdus:
 
 def _sky_lines() -> Hdus:
     rows = spectra.sky_lines()
-    unit = "10**(-20)*erg/(s cm^2 arcsec^2)"
     wave, flux = (
         [float(row[key]) for row in rows]
         for key in ("wavelength_air_angstrom", "flux_1e-20_erg_s_cm2_arcsec2")
     )
-    return [_table(
-        "LINES", ("name", "21A", "", [row["name"] for row in rows]),
-        ("group", "J", "", [int(row["group"]) for row in rows]),
+    names, groups = [row["name"] for row in rows], [int(row["group"]) for row in rows]
+    return [_lines(names, groups, wave, flux)]
+
+
+def _raman_lines() -> Hdus:
+    """Where the laser's light comes back from oxygen and nitrogen; the simulated sky has none."""
+    return [_lines(list(_RAMAN), [0, 1], list(_RAMAN.values()), [1000.0, 1000.0])]
+
+
+def _lines(names: list[str], groups: list[int], wave: list[float], flux: list[float]) -> Any:
+    unit = "10**(-20)*erg/(s cm^2 arcsec^2)"
+    return _table(
+        "LINES", ("name", "21A", "", names), ("group", "J", "", groups),
         ("lambda", "D", "Angstrom", wave), ("flux", "D", unit, flux),
-        ("dq", "J", "", np.zeros(len(rows), int)),
-    )]  # fmt: skip
+        ("dq", "J", "", np.zeros(len(names), int)),
+    )  # fmt: skip
 
 
 def _filters() -> Hdus:
