@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed, delayed
 
-from musedask.alignment.collapsing import FLUX, VARIANCE, WEIGHT, add_channels
+from musedask.alignment.collapsing import FLUX, GROUP, VARIANCE, WEIGHT, add_channels
 from musedask.alignment.filters import Filter, find_filter
 from musedask.alignment.image import FieldImage
 from musedask.alignment.sky_lines import Exclusion, excluded_channels
@@ -32,10 +32,10 @@ Words = np.ndarray[Any, np.dtype[np.uint32]]
 
 RUNS = 8
 """Parts into which the channels of a file are divided, each a task."""
-SLAB_VOXELS = 1 << 20
+SLAB_VOXELS = 1 << 22
 """Voxels of flux that a task holds at a time, 4 MB; as many of the variance."""
-NUMPY_CHANNELS = 64
-"""Depth of the blocks of a cube in memory."""
+NUMPY_CHANNELS = 16
+"""Depth of what is summed at a time of a block in memory."""
 HALF = 0.5 - 1e-5
 """A pixel has a value where this much of the light that there is was valid; a hair below one
 half, so that a pixel exactly half covered does not depend on rounding."""
@@ -210,7 +210,7 @@ def _sums_of_blocks(cube: xr.Dataset, weights: Floats) -> list[Delayed]:
     arrays = [cube[key].data for key in ("flux", "variance")]
     flux, variance = (
         array if isinstance(array, da.Array)
-        else da.from_array(array, chunks=(NUMPY_CHANNELS, -1, -1), name=False)
+        else da.from_array(array, chunks=(4 * NUMPY_CHANNELS, -1, -1), name=False)
         for array in arrays
     )  # fmt: skip
     flux = flux.rechunk({1: -1, 2: -1})
@@ -244,7 +244,7 @@ def sum_of_file(source: FitsCube, channels: Any, weights: Floats) -> Floats:
     """
     _, ny, nx = source.flux.shape
     sums = np.zeros((len(weights), 3, ny * nx))
-    depth = max(1, SLAB_VOXELS // (ny * nx))
+    depth = max(1, SLAB_VOXELS // (ny * nx) // GROUP * GROUP)
     flux, variance = (np.empty((depth, ny * nx), np.uint32) for _ in range(2))
     quality = np.empty((0 if source.quality is None else depth, ny * nx), np.int32)
     swap = np.dtype(source.flux.dtype).newbyteorder("=") != np.dtype(source.flux.dtype)

@@ -11,8 +11,10 @@ from numba import njit
 
 KEEPS_NAN = {"contract", "reassoc", "nsz", "arcp"}
 """The fast-math flags that keep NaN and infinity meaningful."""
-RUN = 1024
-"""Pixels that are worked on at once: they and their sums stay in the processor's cache."""
+RUN = 512
+"""Pixels that are worked on at once: they and their sums stay in the first level of cache."""
+GROUP = 4
+"""Channels that are added together, so that sums are loaded and stored a quarter as often."""
 
 FLUX, VARIANCE, WEIGHT = range(3)
 """Planes of the sums."""
@@ -20,10 +22,14 @@ FLUX, VARIANCE, WEIGHT = range(3)
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _load(source_f, source_v, swap, f, v, m):
-    """Native flux and variance of a run of pixels, 0 where missing; ``m`` is 1 or 0."""
+    """Native flux and variance of a run of pixels, 0 where missing; ``m`` is 1 or 0.
+
+    Returns how many are valid.
+    """
     zero = np.float32(0.0)
     one = np.float32(1.0)
     inf = np.float32(np.inf)
+    n_good = zero
     for i in range(f.shape[0]):
         a = source_f[i]
         b = source_v[i]
@@ -36,17 +42,32 @@ def _load(source_f, source_v, swap, f, v, m):
         f[i] = x if good else zero
         v[i] = y if good else zero
         m[i] = one if good else zero
+        n_good += one if good else zero
+    return n_good
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add(f, v, m, weight, flux, variance, total):
-    """Add one channel of a run of pixels to the sums of one filter."""
-    w = np.float32(weight)
-    square = np.float32(weight * weight)
+def _drop(quality, f, v, m):
+    """Make pixels missing whose quality is not 0; return how many are left."""
+    zero = np.float32(0.0)
+    n_good = zero
     for i in range(f.shape[0]):
-        flux[i] += w * f[i]
-        variance[i] += square * v[i]
-        total[i] += w * m[i]
+        bad = quality[i] != 0
+        f[i] = zero if bad else f[i]
+        v[i] = zero if bad else v[i]
+        m[i] = zero if bad else m[i]
+        n_good += m[i]
+    return n_good
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _add(x, n, weights, out):
+    """Add a group of channels, float32 (GROUP, RUN), to the sums of a run of ``n`` pixels."""
+    # Rows apart, and not a loop over them: only so it becomes vector instructions.
+    x0, x1, x2, x3 = x[0, :n], x[1, :n], x[2, :n], x[3, :n]
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    for i in range(n):
+        out[i] += (w0 * x0[i] + w1 * x1[i]) + (w2 * x2[i] + w3 * x3[i])
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -54,7 +75,8 @@ def add_channels(flux, variance, quality, swap, weights, sums):
     """Add channels to the weighted sums of every filter.
 
     A voxel counts where its flux is finite, its variance finite and positive
-    and its quality 0.
+    and its quality 0. Give some ten channels at a time: these are added in
+    float32, their sum in float64.
 
     Parameters
     ----------
@@ -72,25 +94,37 @@ def add_channels(flux, variance, quality, swap, weights, sums):
     """
     n_filters, n_channels = weights.shape
     n_pixels = flux.shape[1]
-    scratch = np.empty((3, RUN), np.float32)
+    values = np.zeros((3, GROUP, RUN), np.float32)
     partial = np.empty((n_filters, 3, RUN), np.float32)
+    w = np.empty((2, GROUP), np.float32)
     for start in range(0, n_pixels, RUN):
         n = min(RUN, n_pixels - start)
-        f, v, m = scratch[0, :n], scratch[1, :n], scratch[2, :n]
-        # A few channels are added in float32, all of them in float64.
+        part = slice(start, start + n)
         partial[:] = np.float32(0.0)
-        for c in range(n_channels):
-            _load(flux[c, start : start + n], variance[c, start : start + n], swap, f, v, m)
-            if quality.shape[0] > 0:
-                for i in range(n):
-                    if quality[c, start + i] != 0:
-                        f[i] = np.float32(0.0)
-                        v[i] = np.float32(0.0)
-                        m[i] = np.float32(0.0)
+        for first in range(0, n_channels, GROUP):
+            size = min(GROUP, n_channels - first)
+            n_good = 0.0
+            for j in range(size):
+                c = first + j
+                f, v, m = values[FLUX, j, :n], values[VARIANCE, j, :n], values[WEIGHT, j, :n]
+                good = _load(flux[c, part], variance[c, part], swap, f, v, m)
+                if quality.shape[0] > 0:
+                    good = _drop(quality[c, part], f, v, m)
+                n_good += good
             for k in range(n_filters):
-                if weights[k, c] > 0.0:
-                    _add(f, v, m, weights[k, c],
-                         partial[k, 0, :n], partial[k, 1, :n], partial[k, 2, :n])  # fmt: skip
+                w[:] = np.float32(0.0)
+                for j in range(size):
+                    w[0, j] = weights[k, first + j]
+                    w[1, j] = weights[k, first + j] ** 2
+                total = w[0].sum()
+                if total == 0.0:
+                    continue
+                _add(values[FLUX], n, w[0], partial[k, FLUX, :n])
+                _add(values[VARIANCE], n, w[1], partial[k, VARIANCE, :n])
+                if n_good == size * n:
+                    partial[k, WEIGHT, :n] += total
+                else:
+                    _add(values[WEIGHT], n, w[0], partial[k, WEIGHT, :n])
         for k in range(n_filters):
             for plane in range(3):
                 for i in range(n):

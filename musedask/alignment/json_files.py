@@ -1,39 +1,14 @@
-"""Files that appear under their names when they are whole, and JSON that says what it is."""
+"""JSON that says what it is, without NaN."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from musedask.errors import FileError
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write or replace a file in one step; it is on the disk afterwards.
-
-    Raises
-    ------
-    FileError
-        If it cannot be written; what was there before stays.
-    """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with open(partial, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as err:
-        raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def json_text(value: Any) -> str:

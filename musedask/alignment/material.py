@@ -20,12 +20,13 @@ import numpy as np
 from astropy.io import fits
 
 from musedask.alignment.image import FieldImage
-from musedask.alignment.json_files import json_text, read_json, write_whole
+from musedask.alignment.json_files import json_text, read_json
 from musedask.alignment.measurement import Measurement, SourceOffset
 from musedask.errors import FileError, InputError, MissingError
 from musedask.offsets import date_key
 from musedask.run import name_for_people
 from musedask.sky import SkyProjection
+from musedask.whole_files import write_whole
 
 FORMAT = "musedask alignment material"
 VERSION = 1
