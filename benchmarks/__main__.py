@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from benchmarks.alignment.command import alignment
 from benchmarks.exposures import used_bytes
 from benchmarks.model import Cluster, estimate, measured_rates
 from benchmarks.peers import PEERS, family
@@ -101,7 +102,10 @@ def _first_line(function: Any) -> str:
 
 for _name, _cases in BENCHMARKS.items():
     main.add_command(_command(_name, (_name,), _first_line(_cases)))
-main.add_command(_command("all", tuple(BENCHMARKS), "All of them, one after the other."))
+main.add_command(
+    _command("all", tuple(BENCHMARKS), "All that measure time and memory, one after the other.")
+)
+main.add_command(alignment)
 
 
 @main.command()

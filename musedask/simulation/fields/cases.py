@@ -21,9 +21,6 @@ brighter than I = 27; ``mover``: as empty, with a bright star that has moved; ``
 empty, with a trail; ``half``: a field of which the reference covers half."""
 _SCENE_ARCSEC = 118.0
 _EMPTY_MAG = 27.0
-_DRIFT_ARCSEC = 0.003
-"""Proper motion of a common star in the years between reference and exposure, along each axis:
-so the bound of what is possible rests on galaxies, save in a cluster."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +85,6 @@ def _scene(rng: np.random.Generator, kind: Kind, ra: float, dec: float) -> Scene
     # More faint stars than bright ones.
     magnitude = 25.0 - 6.0 * rng.random(n_stars) ** 1.5
     stars = points(*scattered(rng, ra, dec, _SCENE_ARCSEC, n_stars), magnitude)
-    drift = rng.normal(0.0, _DRIFT_ARCSEC, (2, n_stars))
-    stars = replace(stars, move_east_arcsec=drift[0], move_north_arcsec=drift[1])
     chance = rng.random(2)
     if chance[0] < 0.3:
         where = scattered(rng, ra, dec, 45.0, 1)
