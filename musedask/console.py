@@ -34,6 +34,7 @@ _AS_OPTIONS = {
     r"\bflux_per=['\"](\w+)['\"]": r"--flux-per \1",
     r"\bmask_sense=\"(\w+)\"": r"--mask-sense \1",
     r"\boverwrite=True": "--overwrite",
+    r"\brelative=True": "--relative",
     r"\bnotch=False": "--keep-notch",
     r"\bformat=": "--offsets-format",
     r"\bCubeGrid\.from_cube\(open_megacube\(.*?\)\[.*?\]\)": "a FITS export of it (--refcube)",

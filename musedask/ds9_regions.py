@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.utils.exceptions import AstropyUserWarning
-from regions import PixCoord, PixelRegion, Region, Regions, SkyRegion
+from regions import CircleSkyRegion, PixCoord, PixelRegion, Region, Regions, SkyRegion
 
 from musedask.errors import FileError, InputError
 from musedask.sky import SkyProjection
@@ -121,6 +121,33 @@ class RegionFile:
             for region in _region_of(shape_out, self.path):
                 area &= ~_covered(region, sky, shape)
         return area
+
+
+    def circles(self) -> list[tuple[float, float, float]]:
+        """ICRS position (degrees) and radius (arcsec) of each shape, all circles on the sky.
+
+        Raises
+        ------
+        InputError
+            If a shape is something else; the message names file and line.
+        """
+        found: list[tuple[float, float, float]] = []
+        for shape in self.shapes:
+            (region, *_) = _region_of(shape, self.path)
+            if not isinstance(region, CircleSkyRegion) or shape.excluded:
+                raise InputError(
+                    f"{self.path}, line {shape.line}: {shape.text!r} is no circle on the sky; only "
+                    "those can be given here: save the regions as circles in fk5 or icrs"
+                )
+            centre = region.center.icrs
+            found.append(
+                (
+                    float(centre.ra.deg),
+                    float(centre.dec.deg),
+                    float(region.radius.to_value("arcsec")),
+                )
+            )
+        return found
 
 
 def _read_line(line: str, frame: str, number: int, path: str, shapes: list[RegionShape]) -> str:

@@ -297,8 +297,9 @@ class OffsetTable:
             The file.
         format
             ``ecsv`` (keeps everything), ``offset_list``, ``pymusepipe``,
-            ``cosmos`` or ``mypython``; by default by the name, ``.ecsv`` or
-            ``.fits`` (an OFFSET_LIST).
+            ``cosmos`` or ``mypython``; by default by the name: ``.ecsv``,
+            ``.fits`` (an OFFSET_LIST), ``offsets.txt`` (``cosmos``) or
+            ``radecoffsets.txt`` (``mypython``).
         exposures
             Where the declination comes from if rows have none; for
             ``mypython`` also which exposures, in which order; for

@@ -13,7 +13,7 @@ import click
 
 import musedask
 from musedask import console
-from musedask.cli import reducing, simulating, stacking
+from musedask.cli import aligning, reducing, simulating, stacking
 from musedask.cli.options import verbose
 
 STOPPED = 130
@@ -25,6 +25,7 @@ COMMANDS: tuple[click.Command, ...] = (
     reducing.reduce,
     reducing.status,
     stacking.exposures,
+    aligning.align,
     stacking.stack,
     stacking.export,
     stacking.info,
@@ -51,9 +52,10 @@ def cli() -> None:
       musedask stack one.fits two.fits three.fits -o deep.zarr
       musedask export deep.zarr deep.fits
     \b
-    With many of them, some to be left out, and offsets that were measured:
+    With many of them, some to be left out, and offsets to be measured:
       musedask exposures night*/DATACUBE_FINAL*.fits -o exposures.ecsv
       (edit exposures.ecsv: the column "use", masks, weights)
+      musedask align exposures.ecsv --reference hst.fits -o offsets.ecsv
       musedask stack exposures.ecsv --offsets offsets.ecsv -o deep.zarr
 
     Results go to stdout, log and progress to stderr. The exit status is 0, 1 if

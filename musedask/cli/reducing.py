@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from musedask import console
 from musedask.cli.options import A_FILE, A_FOLDER, verbose
+
+if TYPE_CHECKING:
+    from musedask.align_job import AlignReport
+    from musedask.reduction.running.report import ReductionReport
 
 STAGES = (
     "bias", "dark", "flat", "wavecal", "lsf", "twilight", "scibasic", "standard", "sky",
@@ -135,15 +139,49 @@ def reduce(
     between. A job that fails keeps only those waiting that need it. Afterwards
     the cubes are in RUN/cubes, under the names of target and date.
 
+    With offsets = "measured" exposures without an offset are aligned as by
+    'musedask align RUN', and then final cubes are made. What 'musedask review' or
+    'musedask align --set' changes afterwards, the next 'musedask reduce' takes up.
+
     \b
     musedask reduce mudf --last scipost
     musedask reduce mudf --workers 8
     """
-    report = _reduced(run, workers, first=first, last=last, dry_run=dry_run, retry=retry)
+    asked = {"first": first, "last": last, "dry_run": dry_run, "retry": retry}
+    report = _reduced(run, workers, **asked)
+    aligned = None if dry_run else _aligned(run, report, last)
+    if aligned is not None:
+        click.echo(f"{aligned}\n")
+        report = _reduced(run, workers, **asked)
     click.echo(report)
-    if not report.ok:
+    if not report.ok or (aligned is not None and aligned.failed):
         sys.stdout.flush()
         sys.exit(1)
+
+
+def _aligned(run: Path, report: ReductionReport, last: str | None) -> AlignReport | None:
+    """Measure the offsets that a reduction waits for; None if there are none."""
+    if last not in (None, "align", "final", "combine") or not report.cubes:
+        return None
+    from musedask.run import open_run
+
+    opened = open_run(run)
+    config = opened.config
+    # Exposures that are aligned with one another wait for one another.
+    if config.reduction.offsets != "measured" or not (report.ok or config.reduction.reference):
+        return None
+    from musedask import align_job
+    from musedask.cluster import open_cluster
+
+    job = align_job.job_of_run(opened, only_new=True)
+    if job is None:
+        return None
+    with (
+        open_cluster(config.cluster),
+        console.compilation_said(),
+        console.progress_bar("align", "exposures") as bar,
+    ):
+        return align_job.run(job, bar)
 
 
 def _reduced(run: Path, workers: int | None, **given: Any) -> Any:

@@ -42,6 +42,13 @@ _WRITERS: dict[str, Callable[[OffsetTable, Exposures], bytes]] = {
 }
 OFFSET_FORMATS = tuple(_READERS)
 """Names of the formats that can be read."""
+_FORMAT_OF = {
+    ".ecsv": "ecsv",
+    ".fits": "offset_list",
+    "offsets.txt": "cosmos",
+    "radecoffsets.txt": "mypython",
+}
+"""Ending or name of a file to write -> its format."""
 _HOLDS = {
     "offset_list": {"flux_scale"},
     "pymusepipe": {"flux_scale", "rotation_deg"},
@@ -117,11 +124,11 @@ def write_offsets(
     """Write an offset file; see :meth:`musedask.offsets.OffsetTable.write`."""
     path = Path(path)
     if format is None:
-        format = {".ecsv": "ecsv", ".fits": "offset_list"}.get(path.suffix)
+        format = _FORMAT_OF.get(path.name) or _FORMAT_OF.get(path.suffix)
         if format is None:
             raise InputError(
-                f"{path}: the name does not tell the format: end it in .ecsv or .fits, or give "
-                f"format=, one of {', '.join(_WRITERS)}"
+                f"{path}: the name does not tell the format: end it in .ecsv or .fits, call it "
+                f"offsets.txt or radecoffsets.txt, or give format=, one of {', '.join(_WRITERS)}"
             )
     if format not in _WRITERS:
         raise InputError(f"{path}: format {format!r} is unknown, use one of {', '.join(_WRITERS)}")
