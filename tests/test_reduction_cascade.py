@@ -25,6 +25,7 @@ from conftest import FULL_CAMPAIGN
 from test_readme import python_blocks
 
 import musedask as md
+from musedask.demo.night import SHORT_RECIPES
 from musedask.demo.raw_comparison import compare_with_raw_truth, offset_error_spaxels
 from musedask.offsets import ExposureKey, on_sky_arcsec
 from musedask.reduction.job.record import JobRecord, read_record
@@ -32,24 +33,20 @@ from musedask.simulation import RawSpec, RawTruth, read_raw_truth, simulate_raw
 
 pytestmark = [pytest.mark.real_esorex, pytest.mark.slow]
 
-CONFIG = """\
+CONFIG = (
+    """\
 [reduction]
 ifus = {ifus}
 final = "cubes"
 wavelengths = "common"
 attempts = 20
 {more}
-[reduction.muse_standard]
-profile = "circle"
-lambdamin = 6000
-lambdamax = 7000
-[reduction.muse_scipost]
-lambdamin = 6000
-lambdamax = 7000
 [cluster]
 kind = "local"
 workers = 2
 """
+    + SHORT_RECIPES
+)
 VICTIMS = ("client", "worker", "esorex")
 LATEST_KILL_S = 40.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import pickle
@@ -22,7 +23,6 @@ from esorex_jobs import DATES, align, combine, given, grid, images, offsets, pix
 
 from musedask.errors import FileError, InputError, MissingError
 from musedask.reduction.job import folder as job_folder
-from musedask.reduction.job import lock as job_lock
 from musedask.reduction.job import run as job_run
 from musedask.reduction.job.esorex import StoppedError, stop_all
 from musedask.reduction.job.failure import JobError
@@ -48,6 +48,21 @@ def job(tmp_path):
         parameters=(("nifu", "7"), ("samples", "FALSE")), ifu=7, ifus=(7,),
         products=("MASTER_FLAT", "TRACE_TABLE"), title="flat 2021-03-04 IFU 7",
     )  # fmt: skip
+
+
+def run_beside(job, folders):
+    """Run a job in a thread; give it, and the list that gets what stops it."""
+    caught = []
+
+    def run():
+        try:
+            run_job(job, folders)
+        except StoppedError as err:
+            caught.append(err)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, caught
 
 
 def names(folder):
@@ -342,16 +357,7 @@ def test_a_folder_that_may_not_be_renamed_is_an_error(stub, folders, job, monkey
 
 def test_the_end_of_the_run_leaves_nothing(stub, folders, job):
     here = stub(seconds=1000)
-    caught = []
-
-    def run():
-        try:
-            run_job(job, folders)
-        except StoppedError as err:
-            caught.append(err)
-
-    thread = threading.Thread(target=run)
-    thread.start()
+    thread, caught = run_beside(job, folders)
     until(lambda: stub_esorex.calls(here))
     stop_all()
     thread.join(10)
@@ -498,17 +504,8 @@ def test_sigkill_at_any_moment_leaves_a_whole_job_or_none(moment, stub, start, f
 
 def test_whoever_waits_for_a_job_gives_up_when_the_run_ends(stub, folders, job):
     stub()
-    caught = []
-
-    def run():
-        try:
-            run_job(job, folders)
-        except StoppedError as err:
-            caught.append(err)
-
     with held(folders.lock(job), 0):
-        thread = threading.Thread(target=run)
-        thread.start()
+        thread, caught = run_beside(job, folders)
         time.sleep(0.05)
         assert caught == []
         stop_all()
@@ -550,7 +547,7 @@ def test_a_lock_that_a_dead_process_left_does_not_block(tmp_path):
 
 def test_a_lock_whose_file_is_removed_while_it_is_taken_is_taken_anew(tmp_path, monkeypatch):
     path = tmp_path / "b.lock"
-    original, removed = job_lock.fcntl.flock, []
+    original, removed = fcntl.flock, []
 
     def late(descriptor, how):
         # The holder before ends between the opening of its file and the lock on it.
@@ -559,7 +556,7 @@ def test_a_lock_whose_file_is_removed_while_it_is_taken_is_taken_anew(tmp_path, 
             removed.append(path)
         original(descriptor, how)
 
-    monkeypatch.setattr(job_lock.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     with held(path, 0) as descriptor:
         assert os.path.samestat(os.fstat(descriptor), path.stat())
         with pytest.raises(FileError), held(path, 0):
@@ -571,7 +568,7 @@ def test_without_locks_of_the_file_system_the_user_is_warned(tmp_path, monkeypat
     def none(descriptor, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("musedask.reduction.job.lock.fcntl.flock", none)
+    monkeypatch.setattr(fcntl, "flock", none)
     with held(tmp_path / "b.lock", 0):
         pass
     assert "no lock possible" in caplog.text

@@ -40,15 +40,7 @@ Shown = Callable[[], AbstractContextManager["Show | None"]]
 """A context that gives whom to show how far the reduction is."""
 NIGHT = RawSpec(n_exposures=2)
 """One detector, and two exposures of one field, the second one pointing wrong."""
-CONFIG = """\
-# A night of simulated raw frames. The wavelengths are cut so that it takes minutes.
-[reduction]
-raw = ["raw"]
-static = ["static"]
-offsets = "exp_align"
-final = "cubes"
-wavelengths = "common"
-
+SHORT_RECIPES = """\
 [reduction.muse_standard]
 profile = "circle"
 lambdamin = 6000
@@ -58,6 +50,17 @@ lambdamax = 7000
 lambdamin = 6000
 lambdamax = 7000
 """
+"""Parameters with which the longest recipes take seconds for a detector."""
+CONFIG = f"""\
+# A night of simulated raw frames. The wavelengths are cut so that it takes minutes.
+[reduction]
+raw = ["raw"]
+static = ["static"]
+offsets = "exp_align"
+final = "cubes"
+wavelengths = "common"
+
+{SHORT_RECIPES}"""
 
 
 @dataclass(frozen=True)

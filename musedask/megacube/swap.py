@@ -16,7 +16,6 @@ Beside ``NAME.zarr`` these names may stand, all in its folder:
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import logging
 import os
 import shutil
@@ -27,6 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from musedask.errors import FileError
+from musedask.locks import try_lock
 from musedask.megacube.layout import read_description
 from musedask.megacube.shards import PARTIAL, sync_folders, write_error
 
@@ -63,16 +63,11 @@ def locked(final: Path) -> Iterator[None]:
             f"{final.parent}: cannot be written to ({err.strerror}); choose another folder"
         ) from err
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
+        if not try_lock(descriptor, path, "start one build at a time"):
             raise FileError(
                 f"{final}: another process is building this store (it holds {path.name}); "
                 "wait until it has ended, or write to another name"
-            ) from err
-        except OSError as err:
-            # Some network file systems have no locks: then the user has to see to it.
-            log.warning("%s: no lock possible (%s): start one build at a time", path, err)
+            )
         yield
     finally:
         os.close(descriptor)

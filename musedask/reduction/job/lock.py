@@ -6,8 +6,6 @@ waits for an esorex that has outlived its worker.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
 import os
@@ -19,12 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from musedask.errors import FileError
+from musedask.locks import try_lock
 from musedask.reduction.job.esorex import check_not_stopping
 from musedask.reduction.job.folder import writing
 
 logger = logging.getLogger(__name__)
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LONGEST_PAUSE_S = 0.5
 
 
@@ -97,16 +95,10 @@ def _locked(path: Path, wait_s: float) -> int:
 def _try(descriptor: int, path: Path) -> bool:
     """Take the lock if it is free."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as err:
-        if err.errno not in _NO_LOCKS:
-            os.close(descriptor)
-            raise FileError(f"{path}: cannot be locked: {err.strerror or err}") from err
-        # Some network file systems have no locks: then the user has to see to it.
-        logger.warning("%s: no lock possible (%s): start one reduction at a time", path, err)
-    return True
+        return try_lock(descriptor, path, "start one reduction at a time")
+    except FileError:
+        os.close(descriptor)
+        raise
 
 
 def _is_still(descriptor: int, path: Path) -> bool:
