@@ -9,10 +9,9 @@ import click
 
 from benchmarks.alignment.campaign import run_campaign
 from benchmarks.alignment.merits import merits
-from benchmarks.alignment.methods import METHODS, check_available
+from benchmarks.alignment.methods import METHODS, missing_for
 from benchmarks.alignment.outcomes import OURS, Outcome, read_outcomes
 from benchmarks.alignment.page import by_method, targets, write_page
-from benchmarks.jobs import UnavailableError
 from benchmarks.suites import SIZES
 
 _DEFAULT_OUTPUT = Path(".cache", "benchmarks", "results", "alignment")
@@ -64,8 +63,10 @@ def _run(size: str, methods: str, path: Path, processes: int) -> list[Outcome]:
             f"{', '.join(unknown) or 'nothing'}: expected some of {', '.join(METHODS)}",
             param_hint="--methods",
         )
-    try:
-        check_available(names)
-    except UnavailableError as err:
-        raise click.ClickException(str(err)) from err
-    return run_campaign(size, names, path, processes, click.echo)
+    there = [name for name in names if not missing_for(name)]
+    for name in names:
+        if name not in there:
+            click.echo(f"{name:14} left out: {missing_for(name)} is not installed")
+    if not there:
+        raise click.ClickException("no method is left: pip install 'musedask[benchmark]'")
+    return run_campaign(size, there, path, processes, click.echo)

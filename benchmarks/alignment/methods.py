@@ -11,12 +11,12 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from scipy import ndimage, spatial
 
-from benchmarks.jobs import UnavailableError
 from musedask.alignment.image import FieldImage
 from musedask.alignment.measuring import measure_against
 from musedask.simulation.fields import FieldCase, SimulatedImage
@@ -246,20 +246,10 @@ METHODS: Mapping[str, Callable[[FieldCase], Found]] = {
 """Name -> method; another one is another line here."""
 
 
-def check_available(names: tuple[str, ...]) -> None:
-    """See that what these methods need is installed.
+_NEEDS = {"phase": "skimage", "phase-masked": "skimage", "flow": "skimage", "sources": "photutils"}
 
-    Raises
-    ------
-    UnavailableError
-        If it is not.
-    """
-    from importlib.util import find_spec
 
-    needed = {"phase": "skimage", "phase-masked": "skimage", "flow": "skimage",
-              "sources": "photutils"}  # fmt: skip
-    missing = sorted({needed[n] for n in names if n in needed and find_spec(needed[n]) is None})
-    if missing:
-        raise UnavailableError(
-            f"not installed: {', '.join(missing)} (pip install 'musedask[benchmark]')"
-        )
+def missing_for(name: str) -> str:
+    """The package that a method needs and that is not installed; empty if all is there."""
+    package = _NEEDS.get(name, "")
+    return package if package and find_spec(package) is None else ""
