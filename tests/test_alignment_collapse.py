@@ -316,4 +316,4 @@ def test_memory_does_not_grow_with_the_depth_of_the_cube(tmp_path):
     made_by = subprocess.run(
         [sys.executable, "-c", PEAK, *map(str, paths)], capture_output=True, text=True, check=True
     )
-    assert float(made_by.stdout) < 60.0
+    assert float(made_by.stdout) < 100.0

@@ -32,8 +32,8 @@ Words = np.ndarray[Any, np.dtype[np.uint32]]
 
 RUNS = 8
 """Parts into which the channels of a file are divided, each a task."""
-SLAB_VOXELS = 1 << 22
-"""Voxels of flux that a task holds at a time, 4 MB; as many of the variance."""
+SLAB_VOXELS = 3 << 20
+"""Voxels of flux that a task holds at a time, 13 MB; as many of the variance."""
 NUMPY_CHANNELS = 16
 """Depth of what is summed at a time of a block in memory."""
 HALF = 0.5 - 1e-5

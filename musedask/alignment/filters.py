@@ -16,6 +16,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
+from musedask.alignment.image_hdus import split_extension
 from musedask.alignment.tables import column_of, read_table
 from musedask.errors import InputError, MissingError
 
@@ -154,7 +155,7 @@ def find_filter(name_or_path: str | os.PathLike[str] | Filter) -> Filter:
     hat = _TOP_HAT.match(name)
     if hat:
         return top_hat(float(hat[1]), float(hat[2]))
-    path, extension = _split(name)
+    path, extension = split_extension(name)
     if not Path(path).exists():
         raise MissingError(
             f"filter {name!r}: neither a file nor one of white, {', '.join(_known())}; "
@@ -184,14 +185,6 @@ def _known() -> dict[str, Filter]:
         name: Filter(name, tuple(w for w, _ in rows), tuple(t for _, t in rows))
         for name, rows in curves.items()
     }
-
-
-def _split(name: str) -> tuple[str, str]:
-    """``FILE.fits[EXTNAME]`` into its parts."""
-    match = re.match(r"^(.+)\[([^\[\]]+)\]$", name)
-    if match and not Path(name).exists():
-        return match[1], match[2].strip()
-    return name, ""
 
 
 def _read(path: str, extension: str) -> Filter:
