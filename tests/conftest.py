@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import slurm_site
+from browser import chromium_is_missing
 from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,7 @@ def _slurm_is_missing() -> str:
 
 
 MISSING: dict[str, Callable[[], str]] = {
+    "real_browser": chromium_is_missing,
     "real_esorex": _esorex_is_missing,
     "real_slurm": _slurm_is_missing,
 }

@@ -44,7 +44,8 @@ from musedask.stacking.geometry import RESAMPLINGS
 from musedask.stacking.statistics import METHODS
 
 COMMANDS = (
-    "init", "frames", "plan", "reduce", "status", "exposures", "align", "stack", "export", "info",
+    "init", "frames", "plan", "reduce", "status", "exposures", "align", "review",
+    "stack", "export", "info",
     "simulate", "demo", "import-pymusepipe",
 )  # fmt: skip
 ANSI = "\x1b"

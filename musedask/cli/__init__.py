@@ -13,7 +13,7 @@ import click
 
 import musedask
 from musedask import console
-from musedask.cli import aligning, reducing, simulating, stacking
+from musedask.cli import aligning, reducing, reviewing, simulating, stacking
 from musedask.cli.options import verbose
 
 STOPPED = 130
@@ -26,6 +26,7 @@ COMMANDS: tuple[click.Command, ...] = (
     reducing.status,
     stacking.exposures,
     aligning.align,
+    reviewing.review,
     stacking.stack,
     stacking.export,
     stacking.info,

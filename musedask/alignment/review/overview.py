@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from musedask.alignment.image import FieldImage
 from musedask.alignment.material import Compared, Entry, Material
+from musedask.alignment.review.images import noise_of
 from musedask.errors import FileError, MissingError
 from musedask.offsets import Offset, OffsetTable
 from musedask.run import name_for_people
@@ -92,11 +93,13 @@ def make_overview(
         place = aligned_projection(entry, row)
         ny, nx = entry.shape
         scale = row.applied_scale
-        sums[0].add(compared.exposure.flux * scale, place, lattice)
+        # Both with the same weight, so that their difference is nothing but differences.
+        weight = (noise_of(compared.exposure) * scale) ** -2
+        sums[0].add(compared.exposure.flux * scale, place, lattice, weight)
         # The reference is where it is; beyond the exposure it would not be compared with anything.
         margin = compared.margin
         inner = compared.reference.flux[margin : margin + ny, margin : margin + nx]
-        sums[1].add(inner * scale, entry.projection, lattice)
+        sums[1].add(inner * scale, entry.projection, lattice, weight)
         if folder is not None:
             _write_aligned(folder / ALIGNED_FOLDER, compared, place)
         if progress is not None:
@@ -112,29 +115,31 @@ def make_overview(
 
 
 class _Mean:
-    """A mean of images that are brought to one lattice."""
+    """A weighted mean of images that are brought to one lattice."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.sum = np.zeros(shape)
         self.weight = np.zeros(shape)
+        self.number = np.zeros(shape, np.float32)
 
-    def add(self, image: Any, projection: SkyProjection, lattice: SkyProjection) -> None:
+    def add(
+        self, image: Any, projection: SkyProjection, lattice: SkyProjection, weight: float
+    ) -> None:
         """Add an image, bilinearly, where all four neighbours have a value."""
         ny, nx = image.shape
         x, y = lattice.to_pixel(*projection.to_sky([-1, nx, -1, nx], [-1, -1, ny, ny]))
         rows = slice(max(0, math.floor(y.min())), max(0, math.ceil(y.max()) + 1))
         columns = slice(max(0, math.floor(x.min())), max(0, math.ceil(x.max()) + 1))
-        part = self.sum[rows, columns]
-        row, column = np.indices(part.shape)
+        row, column = np.indices(self.sum[rows, columns].shape)
         ra, dec = lattice.to_sky(column.ravel() + columns.start, row.ravel() + rows.start)
         at_x, at_y = projection.to_pixel(ra, dec)
-        at = np.array([at_y, at_x])
         values = ndimage.map_coordinates(
-            np.asarray(image, np.float64), at, order=1, cval=np.nan, mode="constant"
-        ).reshape(part.shape)
+            np.asarray(image, np.float64), [at_y, at_x], order=1, cval=np.nan
+        ).reshape(row.shape)
         known = np.isfinite(values)
-        part[known] += values[known]
-        self.weight[rows, columns] += known
+        self.sum[rows, columns][known] += weight * values[known]
+        self.weight[rows, columns] += weight * known
+        self.number[rows, columns] += known
 
     @property
     def mean(self) -> Floats:
@@ -165,7 +170,7 @@ def _image(first: Compared, lattice: SkyProjection, mean: _Mean) -> FieldImage:
     return FieldImage(
         flux=mean.mean.astype(np.float32),
         projection=lattice,
-        coverage=mean.weight.astype(np.float32),
+        coverage=mean.number,
         band=first.exposure.band,
         units=first.exposure.units,
     )

@@ -6,11 +6,10 @@ changes it, holds a lock while it does, and refuses what was decided on another 
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,11 +30,11 @@ from musedask.alignment.review.applying import (
 )
 from musedask.alignment.review.decisions import Decision, row_version
 from musedask.alignment.review.journal import UNDONE, Journal, Step
-from musedask.errors import FileError, InputError
+from musedask.alignment.table_lock import table_locked
+from musedask.errors import InputError
 from musedask.offsets import Offset, OffsetTable
 
 JOURNAL = "review.jsonl"
-_LOCK = ".review.lock"
 _KEPT = 8
 """Exposures measured again whose images are kept in memory."""
 _WORST_FIRST = "FC BA"
@@ -221,19 +220,9 @@ class Review:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        path = self.material.folder / _LOCK
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as err:
-            raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
-        try:
-            # Where the file system has no locks, the versions of the rows still protect.
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with table_locked(self.path):
             self._journal.refresh()
             yield
-        finally:
-            os.close(descriptor)
 
 
 def _same(masked: tuple[MaskedCircle, ...], entry: Entry) -> bool:

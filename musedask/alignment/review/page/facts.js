@@ -17,7 +17,10 @@
   }
   review.element = element;
 
-  const signed = (value, digits) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+  const signed = (value, digits) => {
+    const size = Math.abs(value).toFixed(digits);
+    return (value < 0 && Number(size) ? "−" : "+") + size;
+  };
   const number = (value, digits, sign) => {
     if (!review.known(value)) return "–";
     return sign ? signed(value, digits) : value.toFixed(digits).replace("-", "−");
@@ -28,7 +31,8 @@
 
   function row(name, values, unit, kind = "") {
     return element("tr", { class: kind }, element("td", {}, name),
-      ...values.map((value) => element("td", {}, value)), element("td", { class: "unit" }, unit));
+      ...values.map((value) => element("td", {}, value)),
+      ...(unit === null ? [] : [element("td", { class: "unit" }, unit)]));
   }
 
   review.gradeBadge = function (grade) {
@@ -40,9 +44,9 @@
 
   review.stateWords = function (exposure, isDraft) {
     const { row, masked } = exposure, by = row.decided_by ? ` by ${row.decided_by}` : "";
-    if (isDraft) return ["draft", "moved, not accepted yet"];
+    if (isDraft) return ["draft", "moved, not accepted"];
     if (row.decision) return [row.decision, `${row.decision}${by}`];
-    if (masked.length) return ["draft", `${masked.length} masked, not accepted yet`];
+    if (masked.length) return ["draft", `${masked.length} masked, not accepted`];
     if (row.method === "manual") return ["moved", `set by hand${by}`];
     return ["", "open"];
   };
@@ -71,13 +75,12 @@
 
   function offsets(exposure, now) {
     const { measured, row: inTable } = exposure, auto = measured || {};
+    const line = (name, one) => row(name, [withError(one.ra_offset_arcsec, one.ra_error_arcsec, 3, true),
+      withError(one.dec_offset_arcsec, one.dec_error_arcsec, 3, true)], null);
     const table = element("table", {},
-      element("tr", {}, element("th", {}, "Offset"), element("th", {}, "east"), element("th", {}, "north"), element("th", {}, "")),
-      row("automatic", [withError(auto.ra_offset_arcsec, auto.ra_error_arcsec, 3, true),
-        withError(auto.dec_offset_arcsec, auto.dec_error_arcsec, 3, true)], arcsec),
-      row("in the table", [withError(inTable.ra_offset_arcsec, inTable.ra_error_arcsec, 3, true),
-        withError(inTable.dec_offset_arcsec, inTable.dec_error_arcsec, 3, true)], arcsec),
-      row("shown", [number(now.offset[0], 3, true), number(now.offset[1], 3, true)], arcsec, "now"));
+      element("tr", {}, ...["Offset, arcsec", "east", "north"].map((one) => element("th", {}, one))),
+      line("automatic", auto), line("table", inTable),
+      row("shown", [number(now.offset[0], 3, true), number(now.offset[1], 3, true)], null, "now"));
     const notes = [];
     if (exposure.provisional) notes.push("The offset without what is masked is an estimate; ‘musedask align --apply’ fits again.");
     return element("section", {}, table, ...notes.map((note) => element("p", { class: "quiet" }, note)));
@@ -104,12 +107,12 @@
     const rows = [
       row("sources", [String(m.n_sources)], ""),
       row("signal to noise", [number(m.signal_to_noise, 0)], ""),
-      row("correlation, header → fit", [`${number(m.correlation_before, 2)} → ${number(m.correlation_after, 2)}`], ""),
+      row("correlation as measured", [`${number(m.correlation_before, 2)} → ${number(m.correlation_after, 2)}`], ""),
       row("FWHM", [number(m.fwhm_arcsec, 2)], arcsec),
       row("blue − red", [withError(m.blue_red_arcsec, m.blue_red_error_arcsec, 3)], arcsec),
       row("rotation", [withError(m.rotation_deg, m.rotation_error_deg, 3, true)], "deg"),
       row("flux scale", [withError(m.flux_scale, m.flux_scale_error, 3)], ""),
-      row("background", [short(m.background)], review.field.images ? review.field.images.units : ""),
+      row("background", [short(m.background)], ""),
     ];
     const known = rows.filter((one) => one.children[1].textContent !== "–");
     return element("section", {}, element("table", {}, ...known),

@@ -13,17 +13,17 @@
     divider: 0.5, zoom: 1, middle: [0, 0], brightness: 0, faint: 0, lit: -1,
   };
   review.field = field;
-  let pictures = null;
+  let pictures = null, fitted = "";
 
   // Show an exposure; `images` may be null, where there are none.
   field.show = function (exposure, images) {
-    const isOther = !field.exposure || field.exposure.key !== exposure.key;
     field.exposure = exposure;
     if (images !== field.images) {
       field.images = images;
       pictures = null;
     }
-    if (isOther && images) field.fit();
+    if (images && fitted !== exposure.key) field.fit();
+    if (images) fitted = exposure.key;
     field.draw();
   };
 
@@ -31,7 +31,7 @@
     if (!field.images) return;
     const { nx, ny } = field.images, box = canvas.getBoundingClientRect();
     field.zoom = 0.94 * Math.min(box.width / nx, box.height / ny);
-    field.middle = [(nx - 1) / 2, (ny - 1) / 2];
+    field.middle = review.place(field.placement(), (nx - 1) / 2, (ny - 1) / 2);
   };
 
   field.placement = () => review.placement(field.images, field.offset, field.rotation);
@@ -281,6 +281,9 @@
     return ARROW_KEYS.find((key) => key >= 0.7 * typical) || 5;
   }
 
+  // Room for the slider of the swipe.
+  const lifted = () => (field.mode === "swipe" ? 26 : 4);
+
   function drawArrows(context, height) {
     const key = arrowKey(), back = review.inverse(field.images.matrix);
     sources().forEach((source, i) => {
@@ -296,7 +299,7 @@
       context.globalAlpha = 1;
     });
     if (!sources().length) return;
-    const y = height - 16;
+    const y = height - lifted() - 12;
     review.arrow(context, EXPOSURE, 1.6, [12, y], [12 + ARROW_PIX, y]);
     text(context, `residual ${key}″`, 12 + ARROW_PIX + 7, y + 4);
   }
@@ -323,8 +326,8 @@
     drawCompass(context, width);
     const bar = [0.5, 1, 2, 5, 10, 20].filter((s) => (s / pixel()) * field.zoom < 0.25 * width).pop() || 0.5;
     const length = (bar / pixel()) * field.zoom;
-    line(context, TEXT, 2, [[width - 12 - length, height - 14], [width - 12, height - 14]]);
-    text(context, `${bar}″`, width - 12 - length / 2, height - 20, TEXT, "center");
+    line(context, TEXT, 2, [[width - 12 - length, height - lifted() - 10], [width - 12, height - lifted() - 10]]);
+    text(context, `${bar}″`, width - 12 - length / 2, height - lifted() - 16, TEXT, "center");
   }
 
   function drawCompass(context, width) {

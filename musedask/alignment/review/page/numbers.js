@@ -77,9 +77,9 @@ window.review = window.review || {};
   };
 
   // The reference under each pixel of the exposure, bilinear; NaN where a neighbour is missing.
-  review.underneath = function (images, placement) {
+  review.underneath = function (images, placement, reference = images.reference) {
     const { nx, ny, margin } = images, wide = nx + 2 * margin, high = ny + 2 * margin;
-    const reference = images.reference, result = new Float32Array(nx * ny);
+    const result = new Float32Array(nx * ny);
     for (let y = 0, i = 0; y < ny; y++) {
       for (let x = 0; x < nx; x++, i++) {
         const at = review.place(placement, x, y);
@@ -101,7 +101,7 @@ window.review = window.review || {};
   // Pearson's coefficient of both images where they overlap, each cut at its own level: the
   // reference is interpolated, not the exposure, whose noise would change with the offset.
   review.correlation = function (images, placement) {
-    const below = review.underneath(images, placement);
+    const below = review.underneath(images, placement, images.compared || images.reference);
     const { exposure, used, tops } = images;
     let n = 0, a = 0, b = 0, aa = 0, bb = 0, ab = 0;
     for (let i = 0; i < exposure.length; i++) {
@@ -112,6 +112,20 @@ window.review = window.review || {};
     }
     const norm = (aa - (a * a) / n) * (bb - (b * b) / n);
     return n > 2 && norm > 0 ? (ab - (a * b) / n) / Math.sqrt(norm) : NaN;
+  };
+
+  // The reference without what is masked; circles are {x, y, radius} in pixels of the lattice.
+  review.withoutCircles = function (images, circles) {
+    const { nx, margin } = images, wide = nx + 2 * margin, result = images.reference.slice();
+    for (const { x, y, radius } of circles) {
+      const high = result.length / wide, u = x + margin, v = y + margin;
+      for (let j = Math.max(0, Math.ceil(v - radius)); j <= Math.min(high - 1, v + radius); j++) {
+        for (let i = Math.max(0, Math.ceil(u - radius)); i <= Math.min(wide - 1, u + radius); i++) {
+          if (Math.hypot(i - u, j - v) <= radius) result[j * wide + i] = NaN;
+        }
+      }
+    }
+    return result;
   };
 
   // Weighted mean of the sources that count and are not masked; null if there are none.

@@ -89,6 +89,7 @@
     showList();
     note("");
     let images = null;
+    if (field.exposure && field.exposure.key !== exposure.key) field.show(exposure, null);
     if (exposure.measured) {
       try {
         images = await review.loadImages(current);
@@ -100,6 +101,12 @@
     field.offset = offsetOf(exposure) || exposure.carried;
     field.rotation = rotationOf(exposure);
     field.show(exposure, images);
+    if (images) {
+      images.compared = review.withoutCircles(images, exposure.masked.map((one) => {
+        const [x, y] = field.fromSky(one.ra_deg, one.dec_deg);
+        return { x, y, radius: one.radius_arcsec / field.pixel() };
+      }));
+    }
     refresh();
     if (state.exposures[current + 1]?.measured) review.loadImages(current + 1).catch(() => {});
   }
@@ -221,7 +228,7 @@
   }
 
   function nudge(right, up) {
-    if (!field.images || busy) return;
+    if (!field.images || busy || field.exposure.key !== exposureNow().key) return;
     const exposure = exposureNow();
     done.push({ kind: "nudge", index: current, before: drafts.get(exposure.key) });
     setDraft(exposure.key, review.nudged(field.images, field.offset, right, up));
@@ -277,6 +284,7 @@
   }
 
   function mask(masked) {
+    setWantsMask(false);
     if (!masked.length) return decide({ action: "reset" }, "nothing is masked");
     say("fitting again …");
     return decide({ action: "masked", masked }, `fitted again, ${masked.length} masked; A accepts`);

@@ -8,8 +8,7 @@
 
   // Data come as scripts, which a page may load from a server and from a file alike.
   review.deliver = function (name, record) {
-    const found = waiting.get(name);
-    waiting.delete(name);
+    const found = (waiting.get(name) || []).shift();
     if (found) found(record);
   };
 
@@ -17,8 +16,12 @@
     return new Promise((resolve, reject) => {
       const script = document.createElement("script");
       script.src = `data/${name}.js?${++loads}`;
-      waiting.set(name, (record) => (record.error ? reject(new Error(record.error)) : resolve(record)));
-      script.onerror = () => reject(new Error(`data/${name}.js cannot be loaded: does the server still run?`));
+      const take = (record) => (record.error ? reject(new Error(record.error)) : resolve(record));
+      waiting.set(name, [...(waiting.get(name) || []), take]);
+      script.onerror = () => {
+        waiting.set(name, waiting.get(name).filter((one) => one !== take));
+        reject(new Error(`data/${name}.js cannot be loaded: does the server still run?`));
+      };
       script.onload = () => script.remove();
       document.head.append(script);
     });
