@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from musedask.errors import FileError, InputError, MissingError
+from musedask.files import read_text
+from musedask.wording import readable
 
 CONFIG_NAME = "musedask.toml"
 SKY_METHODS = ("model", "subtract-model", "simple", "none")
@@ -212,18 +214,16 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         If a key is unknown or a value cannot be; both name the file.
     """
     path = Path(path)
+    if not os.path.lexists(path):
+        raise FileError(f"{path}: there is no such file; 'musedask init' makes one")
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise FileError(f"{path}: is no TOML file: {err}") from None
-    except FileNotFoundError:
-        raise FileError(f"{path}: there is no such file; 'musedask init' makes one") from None
-    except OSError as err:
-        raise FileError(f"{path}: cannot be read: {err.strerror or err}") from err
+        given = tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as err:
+        raise FileError(f"{path}: is no TOML file: {readable(str(err))}") from None
     try:
         return config_of(given)
     except InputError as err:
-        raise InputError(f"{path}: {err}") from None
+        raise InputError(f"{path}: {readable(str(err))}") from None
 
 
 def config_of(given: Mapping[str, Any]) -> Config:

@@ -14,7 +14,6 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,9 @@ from astropy.utils.exceptions import AstropyUserWarning
 from regions import CircleSkyRegion, PixCoord, PixelRegion, Region, Regions, SkyRegion
 
 from musedask.errors import FileError, InputError
+from musedask.files import read_text
 from musedask.sky import SkyProjection
+from musedask.wording import readable
 
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -72,11 +73,10 @@ class RegionFile:
             not supported; the message names file and line.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
-        except OSError as err:
+            text = read_text(path, errors="replace")
+        except FileError as err:
             raise FileError(
-                f"{path}: the region file cannot be read ({err.strerror or err}); "
-                "correct the path or clear it in the exposure table"
+                f"{err} (the region file; correct the path or clear it in the exposure table)"
             ) from err
         shapes: list[RegionShape] = []
         frame = ""
@@ -121,7 +121,6 @@ class RegionFile:
             for region in _region_of(shape_out, self.path):
                 area &= ~_covered(region, sky, shape)
         return area
-
 
     def circles(self) -> list[tuple[float, float, float]]:
         """ICRS position (degrees) and radius (arcsec) of each shape, all circles on the sky.
@@ -232,11 +231,13 @@ def _region_of(shape: RegionShape, path: str) -> list[Region]:
             found = list(Regions.parse(f"{shape.frame}\n{shape.text}", format="ds9"))
     except Exception as err:
         raise InputError(
-            f"{path}, line {shape.line}: {shape.text!r} is not understood ({err}); "
+            f"{path}, line {shape.line}: {readable(shape.text, 200)!r} is not understood "
+            f"({readable(str(err), 200)}); "
             "write it as DS9 does"
         ) from err
     if not found:
-        raise InputError(f"{path}, line {shape.line}: {shape.text!r} gives no region")
+        what = readable(shape.text, 200)
+        raise InputError(f"{path}, line {shape.line}: {what!r} gives no region")
     return found
 
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 
 from musedask.cube import FLUX_UNITS
 from musedask.errors import FileError, MusedaskError
-from musedask.quiet import quiet
+from musedask.fits.hdus import Hdu
+from musedask.fits.unpack import read_first_headers
 from musedask.sky import Floats
 
 SKY_BAND_ANGSTROM = (7000.0, 7100.0)
@@ -141,23 +140,17 @@ def group_pointings(
     return labels
 
 
-def _headers(path: Path) -> list[fits.Header]:
+def _headers(path: Path) -> list[Hdu]:
     """Headers of the first two HDUs; nothing else is read."""
     if path.is_dir():
         raise FileError(f"{path}: a folder, not a FITS cube")
     if not path.is_file():
         raise FileError(f"{path}: there is no such file")
-    try:
-        with quiet(AstropyWarning), fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
-            headers = [hdus[0].header.copy()]
-            if "DATE-OBS" not in headers[0]:
-                headers += [hdu.header.copy() for hdu in hdus[1:2]]
-    except Exception as err:  # astropy raises what it likes on what is not FITS
-        raise FileError(f"{path}: cannot be read as FITS ({err})") from err
-    return headers
+    headers = read_first_headers(path, 2)
+    return headers if headers[0].get("DATE-OBS") is None else headers[:1]
 
 
-def _facts_of(path: Path, headers: Sequence[fits.Header]) -> ExposureFacts:
+def _facts_of(path: Path, headers: Sequence[Hdu]) -> ExposureFacts:
     """Pick the facts out of headers, the first one first."""
     date_obs = _text(headers, "DATE-OBS")
     if not date_obs:
@@ -169,9 +162,7 @@ def _facts_of(path: Path, headers: Sequence[fits.Header]) -> ExposureFacts:
             origin = name
             break
     n_combined = _number(headers, "ESO PRO DATANCOM")
-    is_combined = n_combined > 1 or any(
-        key.startswith("ESO QC EXPCOMB") for header in headers for key in header
-    )
+    is_combined = n_combined > 1 or any("\nHIERARCH ESO QC EXPCOMB" in hdu.text for hdu in headers)
     scale = math.nan if is_combined else _number(headers, "ESO DRS MUSE FLUX SCALE1")
     return ExposureFacts(
         path,
@@ -189,25 +180,25 @@ def _facts_of(path: Path, headers: Sequence[fits.Header]) -> ExposureFacts:
     )
 
 
-def _card(headers: Sequence[fits.Header], key: str) -> Any:
+def _card(headers: Sequence[Hdu], key: str) -> Any:
     """The value of a card in the first header that has it, else None."""
-    return next((header[key] for header in headers if key in header), None)
+    return next((value for hdu in headers if (value := hdu.get(key)) is not None), None)
 
 
-def _text(headers: Sequence[fits.Header], key: str) -> str:
+def _text(headers: Sequence[Hdu], key: str) -> str:
     """A card as text without blanks around it."""
     value = _card(headers, key)
     return value.strip() if isinstance(value, str) else ""
 
 
-def _number(headers: Sequence[fits.Header], key: str) -> float:
+def _number(headers: Sequence[Hdu], key: str) -> float:
     """A card as a number, NaN if it is none."""
     value = _card(headers, key)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and math.isfinite(value) else math.nan
 
 
-def _mean_of_positive(headers: Sequence[fits.Header], keys: Sequence[str]) -> float:
+def _mean_of_positive(headers: Sequence[Hdu], keys: Sequence[str]) -> float:
     """Mean of those cards that are above 0 (unknown is written as 0 or -1), else NaN."""
     values = [value for key in keys if (value := _number(headers, key)) > 0]
     return sum(values) / len(values) if values else math.nan

@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from astropy import units as u
 from astropy.table import Column, Table
 
 from musedask.errors import FileError, InputError
+from musedask.files import read_text
 from musedask.whole_files import write_whole
-from musedask.wording import counted
+from musedask.wording import counted, readable
 
 _YES = ("true", "t", "yes", "y", "1")
 _NO = ("false", "f", "no", "n", "0")
@@ -119,11 +121,10 @@ def read_exposure_table(
     """
     name = Path(path)
     try:
-        text = name.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
+        text = read_text(name)
+    except FileError as err:
         raise FileError(
-            f"{name}: the exposure table cannot be read ({getattr(err, 'strerror', None) or err}); "
-            "`musedask exposures FILE... -o exposures.ecsv` makes one"
+            f"{err} (the exposure table; `musedask exposures FILE... -o exposures.ecsv` makes one)"
         ) from err
     if not text.startswith("# %ECSV"):
         raise InputError(
@@ -131,11 +132,13 @@ def read_exposure_table(
             "`musedask exposures FILE... -o exposures.ecsv` makes one"
         )
     try:
-        table = Table.read(_tidied(text, name), format="ascii.ecsv")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of columns that astropy would read in another way
+            table = Table.read(_tidied(text, name), format="ascii.ecsv")
     except InputError:
         raise
     except Exception as err:  # astropy raises what it likes on broken tables
-        raise InputError(f"{name}: this ECSV table is broken: {err}") from err
+        raise InputError(f"{name}: this ECSV table is broken: {readable(str(err))}") from err
     return check_exposure_table(
         table, folder=name.absolute().parent, what=str(name), must_exist=must_exist,
         must_use=must_use,

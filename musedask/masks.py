@@ -16,13 +16,11 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from scipy import ndimage
 
 from musedask.ds9_regions import RegionFile
 from musedask.errors import FileError, InputError, MusedaskWarning
-from musedask.quiet import quiet
+from musedask.fits.small import small_fits
 from musedask.sky import SkyProjection
 
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -222,11 +220,8 @@ def read_mask_image(
         raise FileError(
             f"{name}: there is no such mask; correct the path or clear it in the exposure table"
         )
-    try:
-        with quiet(AstropyWarning), fits.open(name, memmap=False) as hdus:
-            found = [hdu.data for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS", 0)][:1]
-    except Exception as err:  # astropy raises what it likes on damaged files
-        raise FileError(f"{name}: the mask cannot be read as FITS ({err})") from err
+    with small_fits(name) as hdus:
+        found = [hdu.data for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS", 0)][:1]
     image = found[0] if found else None
     if image is None:
         raise InputError(f"{name}: no image in this mask; expected one of two axes")

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from astropy.table import Table
 
-from musedask.errors import FileError, InputError
+from musedask.errors import InputError
 from musedask.exposure_making import make_exposure_table
 from musedask.exposures import check_exposure_table
+from musedask.files import read_text
 from musedask.progress import Progress
 
 BESIDE_MASKS = "beside-masks"
@@ -76,12 +77,7 @@ def read_mypython_lists(
 def _read_list(path: str | os.PathLike[str]) -> list[str]:
     """File names of a list, absolute, relative ones from the list's folder; empty for none."""
     name = Path(path)
-    try:
-        lines = name.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as err:
-        raise FileError(
-            f"{name}: the list cannot be read ({getattr(err, 'strerror', None) or err})"
-        ) from err
+    lines = read_text(name).splitlines()
     # mypython reads with numpy.loadtxt: blank lines and what follows a # do not count.
     entries = [line.split("#")[0].strip() for line in lines]
     entries = [entry for entry in entries if entry]

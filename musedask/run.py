@@ -30,6 +30,7 @@ from pathlib import Path
 
 from musedask.config import CONFIG_NAME, Config, read_config
 from musedask.errors import FileError, MissingError
+from musedask.files import read_json
 from musedask.run_template import TEMPLATE
 
 logger = logging.getLogger(__name__)
@@ -376,6 +377,6 @@ def holder_of(run: Run) -> Holder | None:
 
 def _read_holder(path: Path) -> Holder | None:
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+        return Holder(**read_json(path))
     except (OSError, ValueError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""Numbers with their nouns and units, for reports and errors."""
+"""Numbers with their nouns and units, and texts that fit, for reports and errors."""
 
 from __future__ import annotations
 
@@ -34,3 +34,21 @@ def data_size(n_bytes: float) -> str:
     ('3.21 GB', '1.2 MB', '0.0 MB')
     """
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def readable(text: str, longest: int = 1000) -> str:
+    r"""Give a text that a terminal can show: what is not printable escaped, the middle left out.
+
+    For what files hold and errors quote.
+
+    Examples
+    --------
+    >>> readable("abc" * 10, longest=12)
+    'abcabc ... bcabc'
+    >>> readable("a bell: " + chr(7))
+    'a bell: \x07'
+    """
+    if len(text) > longest:
+        half = longest // 2
+        text = f"{text[:half]} ... {text[len(text) - half + 1 :]}"
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -609,15 +609,14 @@ def test_formats_are_told_by_content_whatever_the_name(tmp_path: Path) -> None:
         (b"\x89PNG\0\0", "neither FITS nor text"),
         (b"# %ECSV 1.0\n# ---\n# datatype: [\n", "not a whole ECSV"),
         (b"1 2 3\n", "no offset table"),
-        (b"\xff\xfe A.fits 1 1 a\n", "belongs to none"),
+        (b"\xff\xfe A.fits 1 1 a\n", "no text in UTF-8"),
     ],
 )
 def test_other_files_are_refused_by_name(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "thing.dat"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"thing\.dat: ") as caught:
+    with pytest.raises((InputError, FileError), match=rf"thing\.dat: .*{said}"):
         OffsetTable.read(path, KEYS)
-    assert said in str(caught.value) or "utf-8" in str(caught.value)
 
 
 def test_damaged_fits_files_and_missing_files_are_file_errors(tmp_path: Path) -> None:
@@ -625,7 +624,7 @@ def test_damaged_fits_files_and_missing_files_are_file_errors(tmp_path: Path) ->
     for size in (100, 5000, 5760, 5760 + 60):
         cut = tmp_path / f"cut{size}.fits"
         cut.write_bytes(whole[:size])
-        with pytest.raises(FileError, match=rf"cut{size}\.fits: this FITS file is damaged"):
+        with pytest.raises(FileError, match=rf"cut{size}\.fits: is cut off"):
             OffsetTable.read(cut, KEYS)
     (tmp_path / "cut.gz").write_bytes(gzip.compress(whole)[:300])
     with pytest.raises(FileError, match=r"cut\.gz: this FITS file is damaged"):

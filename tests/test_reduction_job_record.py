@@ -109,7 +109,7 @@ def test_a_record_of_another_form_is_none(tmp_path):
 
 def test_a_record_that_cannot_be_read_is_an_error(tmp_path):
     (tmp_path / "job.json").mkdir()
-    with pytest.raises(FileError, match=r"job\.json: cannot be read"):
+    with pytest.raises(FileError, match=r"job\.json: is a folder"):
         read_record(tmp_path)
 
 

@@ -6,11 +6,11 @@ costs a few milliseconds each and a broken file gives one clear error.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedIOBase
@@ -21,6 +21,8 @@ from astropy.io.fits.verify import VerifyError, VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 
 from musedask.errors import FileError
+from musedask.files import as_file_error as as_file_error
+from musedask.files import opened
 from musedask.fits.cards import CARD, NotPlain, plain_value
 from musedask.quiet import quiet
 
@@ -28,24 +30,9 @@ BLOCK = 2880
 _END = b"END".ljust(CARD)
 _MAX_BLOCKS = 4000
 """144 thousand cards: more than the cube of a thousand combined exposures has."""
+_MOST_AXES = 999
+"""Of the FITS standard."""
 _BITPIX = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-
-
-@contextmanager
-def as_file_error(label: str) -> Iterator[None]:
-    """Turn an OSError inside the block into a FileError that names ``label``."""
-    try:
-        yield
-    except FileError:
-        raise
-    except FileNotFoundError:
-        raise FileError(f"{label}: there is no such file; check the path") from None
-    except IsADirectoryError:
-        raise FileError(f"{label}: is a folder; give the FITS files in it") from None
-    except PermissionError:
-        raise FileError(f"{label}: no permission to read it; ask its owner, or chmod u+r") from None
-    except OSError as err:
-        raise FileError(f"{label}: cannot be read: {err.strerror or err}") from err
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +85,10 @@ class Hdu:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the data in numpy's order; empty if there are none."""
-        return tuple(self._integer(f"NAXIS{i}") for i in range(self._integer("NAXIS"), 0, -1))
+        n_axes = self._integer("NAXIS")
+        if n_axes > _MOST_AXES:
+            raise ValueError(f"NAXIS = {n_axes} in HDU {self.index}")
+        return tuple(self._integer(f"NAXIS{i}") for i in range(n_axes, 0, -1))
 
     @property
     def dtype(self) -> str:
@@ -158,7 +148,7 @@ def read_headers(file: BinaryIO, size: int, label: str) -> tuple[Hdu, ...]:
     FileError
         If it is not FITS, empty or shorter than its headers say.
     """
-    return tuple(_walk(file, size, label))
+    return tuple(walk_headers(file, size, label))
 
 
 def read_primary(stream: BinaryIO | BufferedIOBase, label: str) -> Hdu:
@@ -199,7 +189,7 @@ def read_fits(path: str | os.PathLike[str], label: str | None = None) -> FitsFil
         If it is missing, unreadable, not FITS, empty or shorter than its headers say.
     """
     label = label or os.fspath(path)
-    with as_file_error(label), open(path, "rb") as file:
+    with opened(path, label) as file:
         status = os.fstat(file.fileno())
         hdus = read_headers(file, status.st_size, label)
     return FitsFile(
@@ -226,10 +216,10 @@ def describe_non_fits(start: bytes, label: str) -> str:
     )
 
 
-def _walk(file: BinaryIO, size: int, label: str) -> Iterator[Hdu]:
-    """The headers of an open file one after the other."""
+def walk_headers(file: BinaryIO | gzip.GzipFile, size: int | None, label: str) -> Iterator[Hdu]:
+    """The headers of an open file one after the other; ``size`` is None where it is not known."""
     position = index = 0
-    while position < size:
+    while size is None or position < size:
         file.seek(position)
         begin = file.read(10)
         if position == 0 and not begin.startswith(b"SIMPLE  ="):
@@ -245,7 +235,7 @@ def _walk(file: BinaryIO, size: int, label: str) -> Iterator[Hdu]:
             raise FileError(
                 f"{label}: has a broken header: {err}; make it again or repair that card"
             ) from None
-        if hdu.offset + nbytes > size:
+        if size is not None and hdu.offset + nbytes > size:
             raise FileError(
                 f"{label}: is cut off: HDU {hdu.index} ({hdu.name or 'no name'}) ends at byte "
                 f"{hdu.offset + nbytes}, the file has {size}; copy or download it again"

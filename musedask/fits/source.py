@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from musedask.errors import FileError, InputError
-from musedask.fits.hdus import as_file_error
+from musedask.files import as_file_error
 
 Slices = tuple[slice, slice, slice]
 Floats32 = np.ndarray[Any, np.dtype[np.float32]]

@@ -23,6 +23,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,10 +32,11 @@ from astropy.io import fits
 from astropy.io.fits.verify import VerifyError, VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 
-from musedask.errors import FileError, InputError
-from musedask.fits.hdus import BLOCK, FitsFile, Hdu, as_file_error, read_fits
+from musedask.errors import FileError, InputError, MusedaskError
+from musedask.files import as_file_error, opened
+from musedask.fits.hdus import BLOCK, FitsFile, Hdu, read_fits, walk_headers
 from musedask.quiet import quiet
-from musedask.wording import data_size
+from musedask.wording import data_size, readable
 
 _LOG = logging.getLogger(__name__)
 _GZIP = b"\x1f\x8b"
@@ -73,23 +75,42 @@ def open_fits(path: str | os.PathLike[str]) -> FitsFile:
         If it cannot be read, is no whole FITS file, or the cache is too small for it.
     """
     label = os.fspath(path)
-    with as_file_error(label), open(path, "rb") as opened:
-        is_gzip = opened.read(2) == _GZIP
+    with opened(path, label) as file:
+        is_gzip = file.read(2) == _GZIP
     if is_gzip:
         plain = _unpacked(Path(path), label, _gunzip, _gunzipped_size)
-        file = read_fits(plain, label)
+        found = read_fits(plain, label)
     else:
-        file = read_fits(path, label)
-    if any(hdu.is_compressed for hdu in file.hdus):
-        packed = file
+        found = read_fits(path, label)
+    if any(hdu.is_compressed for hdu in found.hdus):
+        packed = found
         plain = _unpacked(
-            Path(file.path),
+            Path(packed.path),
             label,
             lambda _, out: _funpack(packed, out),
             lambda _: sum(_funpacked_size(hdu) for hdu in packed.hdus),
         )
-        file = read_fits(plain, label)
-    return file
+        found = read_fits(plain, label)
+    return found
+
+
+def read_first_headers(path: str | os.PathLike[str], count: int) -> list[Hdu]:
+    """Read the first headers of a FITS file, packed or not; nothing is unpacked into the cache.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, or is no whole FITS file as far as these headers go.
+    """
+    label = os.fspath(path)
+    with _damage(label), opened(path, label) as file:
+        is_gzip = file.read(2) == _GZIP
+        file.seek(0)
+        if not is_gzip:
+            size = os.fstat(file.fileno()).st_size
+            return list(islice(walk_headers(file, size, label), count))
+        with gzip.open(file) as stream:
+            return list(islice(walk_headers(stream, None, label), count))
 
 
 def _unpacked(
@@ -177,18 +198,28 @@ def _write_copy(
 def _space(label: str, folder: Path) -> Iterator[None]:
     """Turn what goes wrong while unpacking into a FileError that says where."""
     try:
-        yield
+        with _damage(label):
+            yield
     except FileError:
         raise
-    except (EOFError, gzip.BadGzipFile, zlib.error, VerifyError, struct.error) as err:
-        raise FileError(
-            f"{label}: cannot be unpacked, it is damaged or cut off ({err}); "
-            "copy or download it again"
-        ) from err
     except OSError as err:
         raise FileError(
             f"{label}: cannot be unpacked into {folder}: {err.strerror or err}; make room or set "
             "MUSEDASK_CACHE to a folder on a larger disk"
+        ) from err
+
+
+@contextmanager
+def _damage(label: str) -> Iterator[None]:
+    """Turn what unpacking raises for a damaged file into a FileError."""
+    try:
+        yield
+    except MusedaskError:
+        raise
+    except (EOFError, gzip.BadGzipFile, zlib.error, VerifyError, struct.error) as err:
+        raise FileError(
+            f"{label}: cannot be unpacked, it is damaged or cut off ({readable(str(err), 300)}); "
+            "copy or download it again"
         ) from err
 
 

@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from musedask.errors import FileError, InputError, MusedaskWarning
+from musedask.files import read_text
 from musedask.offset_formats import cosmos, ecsv, mypython, offset_list, pymusepipe
 from musedask.offsets import ExposureLike, OffsetTable
 from musedask.whole_files import write_whole
-from musedask.wording import counted
+from musedask.wording import counted, readable
 
 Exposures = Sequence[ExposureLike] | None
 
@@ -78,8 +79,8 @@ def read_offsets(
         raise
     except OSError as err:
         raise FileError(f"{path}: cannot be read: {err}") from err
-    except (InputError, UnicodeDecodeError) as err:
-        raise InputError(f"{path}: {err}") from err
+    except InputError as err:
+        raise InputError(f"{path}: {readable(str(err))}") from err
     return table
 
 
@@ -103,7 +104,7 @@ def recognise(path: Path) -> str:
         raise InputError("this is HTML or XML, probably an error page; fetch the file again")
     if b"\0" in head:
         raise InputError("this is neither FITS nor text")
-    text = path.read_text("utf-8", errors="replace")
+    text = read_text(path, errors="replace")
     if path.name == "radecoffsets.txt" or mypython.looks_like(text):
         return "mypython"
     if path.name in cosmos.FILE_NAMES or cosmos.looks_like(text):

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from musedask.errors import InputError, MusedaskWarning
+from musedask.files import read_text
 from musedask.offset_formats.matching import by_file_name
 from musedask.offsets import ARCSEC_PER_DEG, FAILED, MANUAL, ExposureLike, Offset, OffsetTable
 
@@ -60,7 +61,7 @@ def read(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
             "the COSMOS routine's offsets go by file names: give exposures=, the list of "
             "exposures that they are for"
         )
-    text = path.read_text("utf-8")
+    text = read_text(path)
     if path.name == MANUAL_NAME or "offset_wcs_2d" in text:
         return OffsetTable(tuple(_manual_rows(text, exposures).values()))
     rows: dict[str, Offset] = {}
@@ -77,7 +78,7 @@ def read(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
     beside = path.with_name(MANUAL_NAME)
     if beside.is_file():
         try:
-            rows.update(_manual_rows(beside.read_text("utf-8"), exposures))
+            rows.update(_manual_rows(read_text(beside), exposures))
         except InputError as err:
             raise InputError(f"{beside.name} beside it: {err}") from err
     return OffsetTable(tuple(rows.values()))

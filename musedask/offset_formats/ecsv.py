@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from astropy.table import Table
 
 from musedask.errors import InputError
+from musedask.files import read_text
 from musedask.offsets import ExposureLike, OffsetTable
 
 
@@ -20,8 +22,11 @@ def read(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
     InputError
         If it is no ECSV, or a column or value is wrong.
     """
+    text = read_text(path)
     try:
-        table = Table.read(path.read_text("utf-8"), format="ascii.ecsv")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of columns that astropy would read in another way
+            table = Table.read(text, format="ascii.ecsv")
     except Exception as err:  # astropy raises whatever its YAML and CSV readers do
         raise InputError(f"this is not a whole ECSV table: {err}") from err
     return OffsetTable.from_table(table)

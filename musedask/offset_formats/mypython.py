@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from musedask.errors import InputError
+from musedask.files import read_text
 from musedask.offset_formats.offset_list import pointing
 from musedask.offsets import (
     ARCSEC_PER_DEG,
@@ -44,7 +45,7 @@ def read(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
         If no exposures are given, their number is another than the file's, or
         a declination is unknown.
     """
-    ra, dec = _rows(path.read_text("utf-8"))
+    ra, dec = _rows(read_text(path))
     if exposures is None:
         raise InputError(
             "radecoffsets.txt names no exposures: give exposures=, in the order of its columns"

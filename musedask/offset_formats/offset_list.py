@@ -11,12 +11,9 @@ both are errors here.
 
 from __future__ import annotations
 
-import gzip
 import io
 import math
 import re
-import warnings
-import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -24,9 +21,10 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
+from astropy.table import Table
 
-from musedask.errors import FileError, InputError
+from musedask.errors import InputError
+from musedask.fits.small import small_fits
 from musedask.offset_formats.matching import by_date
 from musedask.offsets import (
     ARCSEC_PER_DEG,
@@ -89,24 +87,19 @@ def load(path: Path) -> tuple[dict[str, fits.Column], Any]:
 
 def _table(path: Path) -> tuple[dict[str, fits.Column], Any]:
     """Columns by name and rows of the first table with offsets."""
-    try:
-        content = path.read_bytes()
-        if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
-        # From memory, since astropy leaves a damaged file open.
-        with warnings.catch_warnings():
-            # A truncated file is only a warning to astropy.
-            warnings.simplefilter("error", AstropyWarning)
-            with fits.open(io.BytesIO(content)) as hdus:
-                tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
-                for hdu in tables:
-                    names = [str(name).upper() for name in hdu.columns.names]
-                    if "RA_OFFSET" in names or "DATE_OBS" in names or len(tables) == 1:
-                        return {column.name: column for column in hdu.columns}, hdu.data
-    except (OSError, EOFError, zlib.error, AstropyWarning, ValueError, TypeError) as err:
-        why = " ".join(str(err).split())
-        raise FileError(f"{path}: this FITS file is damaged: {why}; copy or make it again") from err
+    with small_fits(path) as hdus:
+        tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
+        for hdu in tables:
+            names = [str(name).upper() for name in hdu.columns.names]
+            if "RA_OFFSET" in names or "DATE_OBS" in names or len(tables) == 1:
+                return _read_out(hdu)
     raise InputError("there is no table with RA_OFFSET in this FITS file: it is no OFFSET_LIST")
+
+
+def _read_out(hdu: fits.BinTableHDU) -> tuple[dict[str, fits.Column], Any]:
+    """Columns and rows of a table, all of them read: damage shows here and not later."""
+    columns = {str(column.name): column for column in hdu.columns}
+    return columns, Table({name: np.array(hdu.data[name]) for name in columns})
 
 
 def _check_columns(columns: dict[str, fits.Column]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from xml.parsers import expat
 
 from musedask.errors import FileError, InputError
-from musedask.fits.hdus import as_file_error
+from musedask.files import opened
 from musedask.fits.unpack import plain_stem
 from musedask.reduction.frames import Frame, FrameList
 
@@ -128,7 +128,7 @@ def read_calselector(path: str | os.PathLike[str]) -> tuple[CalSelection, ...]:
         name in it is not that of a file in a folder.
     """
     path = Path(path)
-    with as_file_error(str(path)), open(path, "rb") as file:
+    with opened(path) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise FileError(f"{path}: has more than {MAX_BYTES >> 20} MB: it is no association")

@@ -14,10 +14,10 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 from musedask.errors import FileError
+from musedask.files import opened
 from musedask.fits.hdus import (
     BLOCK,
     Hdu,
-    as_file_error,
     hash_of,
     read_headers,
     read_primary,
@@ -93,7 +93,7 @@ def read_facts(path: str | os.PathLike[str]) -> HeaderFacts:
     """
     label = os.fspath(path)
     try:
-        with as_file_error(label), open(path, "rb") as file:
+        with opened(path, label) as file:
             size = os.fstat(file.fileno()).st_size
             packed = file.read(2) == _GZIP
             file.seek(0)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from musedask.config import Choice
-from musedask.errors import FileError, InputError
-from musedask.fits.hdus import as_file_error
+from musedask.errors import InputError
+from musedask.files import read_text
 
 TABLES: Mapping[str, str] = {
     "geo_table": "GEOMETRY_TABLE",
@@ -91,11 +91,7 @@ def import_pymusepipe(rc: str | os.PathLike[str], calib: str | os.PathLike[str])
 def _read(path: str | os.PathLike[str]) -> dict[str, str]:
     """Keywords (in small letters) and values of one of the files."""
     label = os.fspath(path)
-    try:
-        with as_file_error(label):
-            text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise FileError(f"{label}: is no text file; give pymusepipe's own") from None
+    text = read_text(path)
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from musedask.fits.hdus import Hdu, as_file_error, read_fits, read_primary
+from musedask.files import as_file_error
+from musedask.fits.hdus import Hdu, read_fits, read_primary
 from musedask.reduction.job.complaints import Complaint, Evidence
 from musedask.reduction.job.input_checks import (
     PIXEL_TABLES,

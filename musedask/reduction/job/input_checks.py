@@ -17,7 +17,9 @@ from typing import Any
 from astropy.io import fits
 
 from musedask.errors import FileError
-from musedask.fits.hdus import Hdu, as_file_error, read_fits, read_primary
+from musedask.files import as_file_error
+from musedask.fits.hdus import Hdu, read_fits, read_primary
+from musedask.fits.small import small_fits
 from musedask.reduction.job.complaints import Complaint
 from musedask.reduction.job.sof import SofLine
 from musedask.reduction.jobs import Job
@@ -75,7 +77,7 @@ def offset_table(line: SofLine, folder: Path) -> dict[str, tuple[float, float, f
         If the pipeline would ignore the table without a word.
     """
     path = folder / line.path
-    with as_file_error(line.source), fits.open(path, memmap=False) as hdus:
+    with small_fits(path) as hdus:
         table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
         formats = {c.name: c.format for c in table.columns} if table is not None else {}
         for name in ("RA_OFFSET", "DEC_OFFSET"):

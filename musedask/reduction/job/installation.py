@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from musedask.errors import FileError, MissingError
+from musedask.files import read_json
 from musedask.reduction.job.esorex import call_esorex, executable, recipe_options
 from musedask.whole_files import write_whole
 
@@ -73,7 +74,7 @@ def installation(remember: Path | None = None) -> Installation:
 def remembered_installation(folder: Path) -> Installation | None:
     """Versions as written down before, without a call of esorex; None if it is another one."""
     try:
-        content = json.loads((folder / _REMEMBERED).read_text(encoding="utf-8"))
+        content = read_json(folder / _REMEMBERED)
         if content.pop("of") == list(_identity()):
             return Installation(**content)
     except (OSError, ValueError, KeyError, TypeError):

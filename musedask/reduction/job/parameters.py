@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from musedask.errors import FileError, InputError
+from musedask.files import read_text
 from musedask.reduction.job.installation import ask_esorex, installation
 from musedask.whole_files import write_whole
 
@@ -156,7 +157,7 @@ def _answer(recipe: str) -> str:
 def _read(path: Path) -> Schema | None:
     """A schema that was kept; None if there is none that can be read."""
     try:
-        return _parsed(path.name, path.read_text(encoding="utf-8"))
+        return _parsed(path.name, read_text(path))
     except OSError:  # a FileError is one, too
         return None
 

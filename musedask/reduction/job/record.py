@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from musedask.errors import FileError, MissingError
+from musedask.errors import MissingError
+from musedask.files import read_bytes
+from musedask.wording import readable
 
 logger = logging.getLogger(__name__)
 
@@ -148,19 +150,17 @@ def read_record(folder: str | os.PathLike[str]) -> JobRecord | None:
         If the file cannot be read.
     """
     folder = Path(os.path.abspath(folder))
-    try:
-        text = (folder / RECORD_NAME).read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(folder / RECORD_NAME):
         return None
-    except OSError as err:
-        raise FileError(f"{folder / RECORD_NAME}: cannot be read: {err.strerror or err}") from err
+    text = read_bytes(folder / RECORD_NAME)
     try:
         content = json.loads(text)
         if content.pop("format") != FORMAT:
             return None
         record = _from_json(folder, content)
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
-        logger.warning("%s: is no record of a job: %r", folder / RECORD_NAME, err)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+        why = readable(repr(err), 200)
+        logger.warning("%s: is no record of a job: %s", folder / RECORD_NAME, why)
         return None
     whole = all(_size(folder / product.file) == product.size for product in record.products)
     return record if whole else None

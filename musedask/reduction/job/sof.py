@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musedask.errors import FileError, MissingError
-from musedask.fits.hdus import as_file_error
+from musedask.files import as_file_error
 from musedask.reduction.job.folder import writing
 from musedask.reduction.job.made_inputs import made_file
 from musedask.reduction.job.record import JobRecord, Product, find_record

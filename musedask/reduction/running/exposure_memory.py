@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from musedask.errors import FileError
+from musedask.files import read_json
 from musedask.run import Run, write_text
 
 MEMORY = "exposures.json"
@@ -29,7 +30,7 @@ class Memory:
     def of(cls, run: Run) -> Memory:
         """Read it; nothing is known if there is none, or a broken one."""
         try:
-            content = json.loads((run.state / MEMORY).read_text(encoding="utf-8"))
+            content = read_json(run.state / MEMORY)
             if content["format"] == FORMAT:
                 return cls(dict(content["facts"]), dict(content["rows"]))
         except (OSError, ValueError, KeyError, TypeError):

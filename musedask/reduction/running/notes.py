@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from musedask.files import read_json
 from musedask.reduction.running.outcome import Outcome
 from musedask.run import write_text
 
@@ -123,14 +124,14 @@ class Notes:
     @staticmethod
     def _running(path: Path) -> Running | None:
         try:
-            return Running(**json.loads(path.read_text(encoding="utf-8")))
+            return Running(**read_json(path))
         except (OSError, ValueError, TypeError):
             return None
 
     @staticmethod
     def _failure(path: Path) -> tuple[Outcome, int] | None:
         try:
-            given = json.loads(path.read_text(encoding="utf-8"))
+            given = read_json(path)
             named = ("log_end", "warnings", "lost_in")
             lists = {key: tuple(given["outcome"].get(key, ())) for key in named}
             return Outcome(**{**given["outcome"], **lists}), int(given["lasting"])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from musedask.errors import FileError, InputError
+from musedask.errors import FileError
+from musedask.files import read_json
 from musedask.reduction.jobs import FileInput, Job, MadeInput, Plan, ProductInput
 from musedask.run import write_text
+from musedask.wording import readable
 
 FORMAT = 1
 _INPUTS: dict[str, type[FileInput] | type[ProductInput] | type[MadeInput]] = {
@@ -50,7 +53,9 @@ def read_plan(path: Path) -> Plan | None:
         If the file cannot be read or is broken.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if not os.path.lexists(path):
+            return None
+        content = read_json(path)
         if content["format"] != FORMAT:
             return None
         return Plan(
@@ -58,13 +63,10 @@ def read_plan(path: Path) -> Plan | None:
             tuple(content["notes"]),
             tuple(map(_job, content["earlier"])),
         )
-    except FileNotFoundError:
-        return None
-    except OSError as err:
-        raise FileError(f"{path}: cannot be read: {err.strerror or err}") from err
-    except (ValueError, KeyError, TypeError, InputError) as err:
+    except (FileError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise FileError(
-            f"{path}: is no plan ({err}); remove it, and 'musedask reduce' writes it anew"
+            f"{path}: is no plan ({readable(str(err), 300)}); remove it, and 'musedask reduce' "
+            "writes it anew"
         ) from err
 
 

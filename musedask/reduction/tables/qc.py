@@ -11,8 +11,9 @@ from typing import Any
 from astropy.table import Column, Table
 
 from musedask.errors import FileError
+from musedask.files import opened
 from musedask.fits.cards import plain_values
-from musedask.fits.hdus import as_file_error, read_primary
+from musedask.fits.hdus import read_primary
 from musedask.reduction.job.record import JobRecord, Product
 from musedask.reduction.jobs import STAGES
 from musedask.reduction.tables.qc_columns import COLUMNS, columns_of
@@ -110,7 +111,7 @@ def _read(record: JobRecord, product: Product) -> Mapping[str, float | str] | st
     """The measures of a product, or why they cannot be read."""
     path = record.folder / product.file
     try:
-        with as_file_error(str(path)), open(path, "rb") as file:
+        with opened(path) as file:
             return quality(read_primary(file, str(path)).raw, product.tag)
     except FileError as err:
         return str(err)
