@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musedask.errors import FileError, InputError, MusedaskError
+from musedask.files import as_file_error, opened, read_text
 from musedask.wording import counted
 
 # Each kind of file needs libraries that take a second to import: its function imports them.
@@ -58,11 +60,8 @@ def describe(path: str | Path) -> str:
 
 def _start(path: Path) -> bytes:
     """The first bytes of a file."""
-    try:
-        with path.open("rb") as file:
-            return file.read(200)
-    except OSError as err:
-        raise FileError(f"{path}: cannot be read ({err.strerror}); ask its owner") from err
+    with opened(path) as file:
+        return file.read(200)
 
 
 def _folder(path: Path) -> str:
@@ -70,25 +69,29 @@ def _folder(path: Path) -> str:
 
     from musedask.grid import CubeGrid
     from musedask.megacube import megacube_info, open_megacube
+    from musedask.megacube.damage import damage_as_error
     from musedask.megacube.layout import read_description
 
     if read_description(path) is None:
-        cubes = sum(1 for entry in path.iterdir() if entry.name.lower().endswith(_FITS_ENDS))
+        with as_file_error(str(path)):
+            names = os.listdir(path)
+        cubes = sum(1 for name in names if name.lower().endswith(_FITS_ENDS))
         hint = f"; it holds {counted(cubes, 'FITS file')}, give one of them" if cubes else ""
         raise FileError(f"{path}: a folder, but not a mega-cube of musedask{hint}")
     if path.name.endswith(_BUILDING):
         return _build(path)
-    store = open_megacube(path)
-    exposures = store.exposures
-    time = float(exposures["exposure_exptime"].sum())
-    grid = CubeGrid.from_cube(store[store.methods[0]])
-    residual = float(np.abs(exposures["exposure_residual"]).max())
-    return (
-        f"{megacube_info(path)}\n"
-        f"  {grid!r}\n"
-        f"  {time / 3600:.2f} h in all; wavelengths of the exposures within "
-        f"{residual:.2f} Angstrom of the channels"
-    )
+    with damage_as_error(path):
+        store = open_megacube(path)
+        exposures = store.exposures
+        time = float(exposures["exposure_exptime"].sum())
+        grid = CubeGrid.from_cube(store[store.methods[0]])
+        residual = float(np.abs(exposures["exposure_residual"]).max())
+        return (
+            f"{megacube_info(path)}\n"
+            f"  {grid!r}\n"
+            f"  {time / 3600:.2f} h in all; wavelengths of the exposures within "
+            f"{residual:.2f} Angstrom of the channels"
+        )
 
 
 def _build(path: Path) -> str:
@@ -109,7 +112,7 @@ def _build(path: Path) -> str:
 
 def _table(path: Path) -> str:
     """An ECSV is a table of offsets or of exposures: the columns tell."""
-    if "ra_offset_arcsec" in path.read_text(encoding="utf-8", errors="replace"):
+    if "ra_offset_arcsec" in read_text(path, errors="replace"):
         return _offsets(path)
     import numpy as np
 

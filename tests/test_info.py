@@ -202,7 +202,7 @@ def other_zarr(folder):
 def broken_zarr(folder):
     (folder / "broken.zarr").mkdir()
     (folder / "broken.zarr" / "zarr.json").write_text('{"attributes": ')
-    return "broken.zarr", r"broken\.zarr.*not the metadata"
+    return "broken.zarr", r"broken\.zarr.*is no JSON"
 
 
 def absent(_folder):

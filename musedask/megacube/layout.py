@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from musedask.blocks import BlockPlan, Slot, Stack, check_chunks
 from musedask.cube import DIMS, check_cube
 from musedask.errors import FileError, InputError
+from musedask.files import as_file_error, read_bytes, read_json
 from musedask.megacube.shards import Shape, ShardCodec, write_error
 
 STORE_VERSION = 1
@@ -21,6 +22,7 @@ STORE_VERSION = 1
 RESERVED = ("exposures", "images", "blocks")
 """Names in the root that no statistic can have."""
 KEY_BYTES = 16
+_MARKER = re.compile(r"c\.(\d+)\.(\d+)\.(\d+)\.0")
 _ZSTD_LEVEL = 1
 _ENCODINGS: Mapping[str, tuple[str, float, int | None]] = {
     # Noisy floats shrink by a fifth at half the speed: they stay as they are.
@@ -143,12 +145,12 @@ class Layout:
     def done_keys(self) -> dict[Shape, str]:
         """The keys of the blocks that are done, 32 hexadecimal digits each."""
         found: dict[Shape, str] = {}
-        with os.scandir(Path(self.folder, "blocks")) as entries:
+        folder = Path(self.folder, "blocks")
+        with as_file_error(str(folder)), os.scandir(folder) as entries:
             for entry in entries:
-                parts = entry.name.split(".")
-                if parts[0] == "c" and len(parts) == 5:
-                    k, j, i = map(int, parts[1:4])
-                    found[k, j, i] = Path(entry.path).read_bytes().hex()
+                if match := _MARKER.fullmatch(entry.name):
+                    k, j, i = map(int, match.groups())
+                    found[k, j, i] = read_bytes(entry.path).hex()
         return found
 
 
@@ -186,14 +188,42 @@ def read_description(folder: Path) -> dict[str, Any] | None:
         If its metadata cannot be read.
     """
     path = folder / "zarr.json"
-    try:
-        attributes = json.loads(path.read_text()).get("attributes", {})
-    except (FileNotFoundError, NotADirectoryError):
+    if not folder.is_dir() or not os.path.lexists(path):
         return None
-    except (OSError, ValueError) as err:
-        raise FileError(f"{path}: not the metadata of a Zarr store ({err})") from err
+    document = read_json(path)
+    attributes = document.get("attributes", {}) if isinstance(document, dict) else None
+    if not isinstance(attributes, dict):
+        raise FileError(f"{path}: not the metadata of a Zarr store; copy the store again")
     found = attributes.get("musedask")
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    if not _is_description(found):
+        raise FileError(
+            f"{path}: what it says of the mega-cube is damaged; copy the store again, or remove "
+            "it and build it again"
+        )
+    return found
+
+
+def _is_description(found: dict[str, Any]) -> bool:
+    """Whether it has all that a store says of itself, in the types that it has there."""
+    methods, build, blocks = (found.get(key) for key in ("methods", "build", "blocks"))
+    sizes = [found.get(key) for key in ("shape", "block", "inner")]
+    return (
+        isinstance(methods, list)
+        and bool(methods)
+        # Names of folders: none may lead out of the store.
+        and all(isinstance(name, str) and name.isidentifier() for name in methods)
+        and isinstance(build, str)
+        and type(blocks) is int
+        and all(
+            isinstance(size, list)
+            and len(size) == len(DIMS)
+            and all(type(n) is int and n > 0 for n in size)
+            for size in sizes
+        )
+        and all(step % part == 0 for step, part in zip(found["block"], found["inner"], strict=True))
+    )
 
 
 def _dotted(block: Shape) -> str:

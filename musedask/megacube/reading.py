@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from musedask.cube import DIMS, check_cube
 from musedask.errors import FileError, MissingError
+from musedask.megacube.damage import damage_as_error, lazily, open_labelled
 from musedask.megacube.direct import remember
 from musedask.megacube.layout import read_description
 from musedask.wording import counted, data_size
@@ -44,16 +46,17 @@ class MegaCube(Mapping[str, xr.Dataset]):
     @property
     def exposures(self) -> xr.Dataset:
         """What went in: a row of dimension ``exposure`` each, in memory."""
-        return _with_texts(
-            xr.open_zarr(str(self.path), group="exposures", consolidated=True, chunks=None).load()
-        )
+        with damage_as_error(self.path / "exposures"):
+            return _with_texts(open_labelled(self.path, "exposures").load())
 
     @property
     def images(self) -> xr.Dataset:
         """White-light images of the exposures (exposure, y, x) and of each statistic, lazy."""
-        return _labels_loaded(
-            xr.open_zarr(str(self.path), group="images", consolidated=True, chunks={})
-        )
+        held = _described(self.path)
+        images = open_labelled(self.path, "images")
+        sizes = {"exposure": 1, "y": held["block"][1], "x": held["block"][2]}
+        images = lazily(images, self.path, "images", held["build"], sizes)
+        return _labels_loaded(images, self.path / "images")
 
     def __repr__(self) -> str:
         return str(megacube_info(self.path))
@@ -68,17 +71,24 @@ def open_megacube(path: str | os.PathLike[str]) -> MegaCube:
         If there is no store, or it is not a mega-cube of musedask.
     """
     store = Path(os.path.abspath(path))
-    return MegaCube(store, tuple(str(name) for name in _described(store)["methods"]))
+    return MegaCube(store, tuple(_described(store)["methods"]))
 
 
 def open_group(path: Path, method: str) -> xr.Dataset:
     """One statistic of a store, lazily, in Dask chunks of one block."""
     held = _described(path)
-    chunks = dict(zip(("wavelength", "y", "x"), held["block"], strict=True))
-    cube = xr.open_zarr(str(path), group=method, consolidated=True, chunks=chunks)
-    cube = _labels_loaded(cube)
+    chunks = dict(zip(DIMS, held["block"], strict=True))
+    cube = lazily(open_labelled(path, method), path, method, held["build"], chunks)
+    cube = _labels_loaded(cube, path / method)
     ordered = {name: cube[name] for name in _ORDER if name in cube.data_vars}
     cube = xr.Dataset(ordered, coords=cube.coords, attrs=cube.attrs)
+    with damage_as_error(path / method):
+        check_cube(cube, str(path / method))
+    if any(list(cube[name].shape) != held["shape"] for name in cube.data_vars):
+        raise FileError(
+            f"{path / method}: the store is damaged: its arrays have not the shape "
+            f"{held['shape']}; copy it again, or remove it and build it again"
+        )
     remember(cube, path / method, held)
     return cube
 
@@ -133,7 +143,7 @@ def megacube_info(path: str | os.PathLike[str]) -> MegaCubeInfo:
     cube = store[store.methods[0]]
     waves = cube["wavelength"].values
     shape = tuple(int(cube.sizes[axis]) for axis in ("wavelength", "y", "x"))
-    root = xr.open_zarr(str(store.path), consolidated=True, chunks=None).attrs
+    root = open_labelled(store.path, "").attrs
     size = sum(item.stat().st_size for item in store.path.rglob("*") if item.is_file())
     return MegaCubeInfo(
         path=store.path,
@@ -143,7 +153,7 @@ def megacube_info(path: str | os.PathLike[str]) -> MegaCubeInfo:
         wavelengths_angstrom=(float(waves[0]), float(waves[-1])),
         n_exposures=int(store.exposures.sizes["exposure"]),
         block=(held["block"][0], held["block"][1], held["block"][2]),
-        n_blocks=int(held["blocks"]),
+        n_blocks=held["blocks"],
         size_bytes=size,
         attrs={key: value for key, value in root.items() if key != "musedask"},
     )
@@ -178,10 +188,11 @@ def _described(path: Path) -> dict[str, Any]:
     raise FileError(f"{path}: no such store")
 
 
-def _labels_loaded(cube: xr.Dataset) -> xr.Dataset:
+def _labels_loaded(cube: xr.Dataset, folder: Path) -> xr.Dataset:
     """Bring the coordinates, which are small, into memory."""
-    loaded = {name: coord.load() for name, coord in cube.coords.items()}
-    return _with_texts(cube.assign_coords(loaded))
+    with damage_as_error(folder):
+        loaded = {name: coord.load() for name, coord in cube.coords.items()}
+        return _with_texts(cube.assign_coords(loaded))
 
 
 def _with_texts(labels: xr.Dataset) -> xr.Dataset:

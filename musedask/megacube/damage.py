@@ -1,0 +1,95 @@
+"""What xarray and zarr-python make of a damaged store, as one error that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from musedask.errors import FileError, MusedaskError
+from musedask.wording import readable
+
+
+@contextmanager
+def damage_as_error(what: Path | str) -> Iterator[None]:
+    """Turn whatever is raised, or warned of, while a store is read into a FileError.
+
+    zarr-python has no base of its own for the errors of broken metadata: they
+    are KeyErrors, TypeErrors and others, of any layer.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            yield
+    except MusedaskError:
+        raise
+    except Exception as err:
+        why = readable(f"{type(err).__name__}: {err}", 300)
+        raise FileError(
+            f"{what}: the store is damaged ({why}); copy it again, or remove it and build it again"
+        ) from err
+
+
+class StoredVariable:
+    """A variable of a store for Dask: damage is a FileError, when it is read and not before."""
+
+    def __init__(self, variable: xr.Variable, folder: Path) -> None:
+        self.variable, self.folder = variable, folder
+        self.shape, self.dtype, self.ndim = variable.shape, variable.dtype, variable.ndim
+
+    def __getitem__(self, part: Any) -> Any:
+        """Read a part."""
+        with damage_as_error(self.folder):
+            return self.variable[part].to_numpy()
+
+
+def open_labelled(path: Path, group: str) -> xr.Dataset:
+    """Open a group of a store, with nothing read but its coordinates' metadata.
+
+    Raises
+    ------
+    FileError
+        If it is damaged.
+    """
+    with damage_as_error(path / group):
+        return xr.open_dataset(
+            str(path), group=group, engine="zarr", consolidated=True, chunks=None, cache=False
+        )
+
+
+def lazily(
+    dataset: xr.Dataset, path: Path, group: str, build: str, chunks: Mapping[str, int]
+) -> xr.Dataset:
+    """The same Dataset, its variables as Dask arrays.
+
+    Parameters
+    ----------
+    dataset
+        As :func:`open_labelled` gave it.
+    path, group
+        Where it lies.
+    build
+        What the store was made of: arrays of equal names hold the same.
+    chunks
+        Size of a chunk along each dimension; whole where there is none.
+    """
+    found = {}
+    for name, array in dataset.data_vars.items():
+        folder = path / group / str(name)
+        token = hashlib.sha256(repr((str(folder), build, sorted(chunks.items()))).encode())
+        data = da.from_array(
+            StoredVariable(array.variable, folder),
+            chunks=tuple(chunks.get(str(dim), -1) for dim in array.dims),
+            name=f"musedask-stored-{token.hexdigest()[:32]}",
+            meta=np.empty((0,) * array.ndim, array.dtype),
+            asarray=False,
+        )
+        found[name] = (array.dims, data, array.attrs)
+    return dataset.assign(found)
