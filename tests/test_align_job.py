@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+import stub_esorex
 from command_line import DEC, RA, command, date, expose, succeeded
+from test_reduce import observe
 
 from musedask import align_job
 from musedask.align_job import AlignJob, run
@@ -19,6 +22,7 @@ from musedask.alignment.table_lock import table_locked
 from musedask.config import config_of
 from musedask.errors import FileError, InputError
 from musedask.offsets import Offset, OffsetTable
+from musedask.reduction.running import reduce as reducing
 from musedask.run import init_run
 
 
@@ -348,3 +352,70 @@ def test_only_new_exposures_are_measured_where_a_reference_makes_them_independen
     assert align_job.job_of_run(absolute).reference == reduced.folder / "hst.fits"
     OffsetTable((*rows, measured(1).offset)).write(reduced.offsets, overwrite=True)
     assert align_job.job_of_run(reduced, only_new=True) is None
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch):
+    """A run whose recipes make small cubes at once, reduced by the command."""
+    stub = stub_esorex.install(tmp_path / "stub", status=1)
+    monkeypatch.setenv("MUSEDASK_ESOREX", str(stub))
+    found = observe(tmp_path / "night", ifus=(1,))
+    monkeypatch.setattr(reducing, "reduce", partial(reducing.reduce, run_one=found.recipes))
+    return found
+
+
+def configure(night, *lines: str) -> None:
+    text = "\n".join(["[reduction]", 'raw = ["raw"]', 'static = ["static"]', *lines])
+    (night.run.folder / "musedask.toml").write_text(text + "\n")
+
+
+def as_found(night, *grades: str) -> list[Measurement]:
+    dates = sorted(night.recipes.pointings)
+    return [
+        replace(measured(n, grade), date_obs=date_obs)
+        for n, (date_obs, grade) in enumerate(zip(dates, grades, strict=True))
+    ]
+
+
+def test_a_reduction_measures_its_offsets_on_the_way_and_only_once(night, finds):
+    configure(night, 'offsets = "measured"', 'final = "cubes"')
+    asked = finds(*as_found(night, "A", "B"))
+    assert command("reduce", night.run.folder, "--dry-run").status == 0
+    assert command("reduce", night.run.folder, "--last", "scipost").status == 0
+    assert asked == []
+    answer = succeeded("reduce", night.run.folder)
+    assert len(asked) == 1
+    assert night.counts()["final"] == 2
+    assert night.counts()["align"] == 0
+    assert answer.out.index("grade") < answer.out.index("2 exposure cubes in")
+    table = OffsetTable.read(night.run.offsets)
+    assert [row.grade for row in table] == ["A", "B"]
+    succeeded("reduce", night.run.folder)
+    assert len(asked) == 1
+    # What a person decides is taken up, by that exposure alone.
+    succeeded("align", night.run.folder, "--set", table.rows[1].date_obs, "0.15", "-0.2")
+    succeeded("reduce", night.run.folder)
+    assert len(asked) == 1
+    assert night.counts()["final"] == 3
+
+
+def test_a_reduction_whose_offsets_fail_says_so_by_its_status(night, finds):
+    configure(night, 'offsets = "measured"', 'final = "cubes"')
+    finds(*as_found(night, "A", "F"))
+    answer = command("reduce", night.run.folder)
+    assert answer.status == 1
+    assert night.counts()["final"] == 1
+    assert "1 exposure cube in" in answer.out
+    assert len(list(night.run.unplaced_cubes.iterdir())) == 1
+
+
+def test_exposures_that_wait_for_one_another_are_not_measured_while_one_has_failed(night, finds):
+    configure(night, 'offsets = "measured"', 'final = "cubes"')
+    night.recipes.break_jobs(f"scipost OBJECT {max(night.recipes.pointings)}")
+    asked = finds(*as_found(night, "A", "A"))
+    assert command("reduce", night.run.folder).status == 1
+    assert asked == []
+    configure(night, 'offsets = "measured"', 'final = "cubes"', 'reference = "hst.fits"')
+    assert command("reduce", night.run.folder).status == 1
+    assert [len(dates) for _, dates in asked] == [1]
+    assert asked[0][0].reference == night.run.folder / "hst.fits"

@@ -57,6 +57,7 @@ def open_cluster(config: ClusterConfig | str | None = None, stage: str = "") -> 
         If SLURM refuses the jobs.
     """
     import dask.config
+    import distributed  # noqa: F401  # its defaults, before settings of it are set and taken back
 
     if isinstance(config, str):
         config = cluster_config({"site": config})
