@@ -575,6 +575,75 @@ def test_a_file_of_the_archives_choice_that_is_not_there_is_passed_over():
     )
 
 
+def of_archive(*chosen, user=None):
+    """The archive's association of the only exposure of a night, or of another frame."""
+    user = user or exposures(1)[0]
+    files = tuple(CalFile(tag, name.removesuffix(".fits")) for tag, name in chosen)
+    return CalSelection((CalFile(user.tag, user.name.removesuffix(".fits")),), files)
+
+
+def names_of(made, tag):
+    """Names of the tables of a tag that the jobs of an exposure take, and why."""
+    jobs = [*made.of_stage("scipost"), object_job(made)]
+    names = {i.path.rpartition("/")[2] for job in jobs for i in job.inputs if i.tag == tag}
+    return names, " ".join(reason for job in jobs for reason in job.reasons if tag in reason)
+
+
+def test_the_archives_choice_counts_for_static_tables_too():
+    other = table("EXTINCT_TABLE", "z.MUSE.2019-01-02T03.fits")
+    frames = [*night(1), other]
+    assert names_of(plan_reduction(frames, TWO), "EXTINCT_TABLE")[0] != {other.name}
+    selection = of_archive(("EXTINCT_TABLE", other.name))
+    names, reason = names_of(plan_reduction(frames, TWO, selections=[selection]), "EXTINCT_TABLE")
+    assert names == {other.name}
+    assert "as the archive's association has it" in reason
+    by_hand = chosen("EXTINCT_TABLE", "extinct_table.fits")
+    made = plan_reduction(frames, by_hand, selections=[selection])
+    assert names_of(made, "EXTINCT_TABLE")[0] == {"extinct_table.fits"}
+
+
+def test_a_calibration_has_tables_by_its_own_association():
+    other = table("LINE_CATALOG", "z.MUSE.2019-01-02T03.fits")
+    frames = [*night(1), other]
+    arc = next(frame for frame in frames if frame.tag == "ARC")
+    found = {}
+    for user in (arc, None):
+        selection = of_archive(("LINE_CATALOG", other.name), user=user)
+        (job, *_) = plan_reduction(frames, TWO, selections=[selection]).of_stage("wavecal")
+        found[user] = {i.path.rpartition("/")[2] for i in job.inputs if i.tag == "LINE_CATALOG"}
+    assert found == {arc: {other.name}, None: {"line_catalog.fits"}}
+
+
+def test_a_table_of_the_archives_choice_that_is_not_there_or_does_not_fit_is_passed_over():
+    other = table("GEOMETRY_TABLE", "M.MUSE.2019.fits", optics="NFM", date_obs="2019-01-02T00:00")
+    frames = [*night(1), other]
+    plain = keys(plan_reduction(frames, TWO))
+    for name in (other.name, "M.MUSE.nowhere"):
+        selection = of_archive(("GEOMETRY_TABLE", name), ("EXTINCT_TABLE", "M.MUSE.elsewhere"))
+        assert keys(plan_reduction(frames, TWO, selections=[selection])) == plain
+
+
+OLD = {"optics": "WFM", "date_obs": "2015-03-01T00:00:00.000"}
+"""Of an epoch that is not that of the night."""
+NEWER = {**OLD, "date_obs": "2021-01-01T00:00:00.000"}
+
+
+def test_geometry_and_astrometry_of_the_archives_choice_are_taken_as_the_pair_that_they_are():
+    old = [table("GEOMETRY_TABLE", "M.MUSE.g.fits", **OLD),
+           table("ASTROMETRY_WCS", "M.MUSE.a.fits", **NEWER)]  # fmt: skip
+    frames = [*night(1), *old]
+    selection = of_archive(*((frame.tag, frame.name) for frame in old))
+    made = plan_reduction(frames, TWO, selections=[selection])
+    assert [names_of(made, frame.tag)[0] for frame in old] == [{frame.name} for frame in old]
+
+
+def test_an_astrometry_of_the_archives_choice_is_not_put_to_a_geometry_of_another_date():
+    old = table("ASTROMETRY_WCS", "M.MUSE.a.fits", **OLD)
+    made = plan_reduction([*night(1), old], TWO, selections=[of_archive((old.tag, old.name))])
+    assert names_of(made, "ASTROMETRY_WCS")[0] == {"astrometry_wcs_wfm.fits"}
+    assert names_of(made, "GEOMETRY_TABLE")[0] == {"geometry_table_wfm.fits"}
+
+
 # --- parameters --------------------------------------------------------------------------------
 
 

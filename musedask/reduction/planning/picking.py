@@ -24,6 +24,7 @@ ONLY_CHOSEN = ("SKY_MASK",)
 """Calibrations that are never looked for: they are for whom the user names."""
 OLD_RESPONSE_DAYS = 30.0
 """A response may be of any date; that of one that is farther away is noted."""
+_AS_ARCHIVE = "as the archive's association has it"
 _ANY_IFUS = ("STD", "SKY")
 """Roles of calibrations that are for all IFUs, whichever they were made from."""
 
@@ -120,10 +121,31 @@ def pick_table(
         return Pick(rule.tag, table, _reason(rule.tag, table.name, "chosen in musedask.toml"))
     if rule.tag in ONLY_CHOSEN:
         return None
+    archives = _table_of_archive(shelf, rule, user, epoch)
+    if archives is not None:
+        return Pick(rule.tag, archives, _reason(rule.tag, archives.name, _AS_ARCHIVE))
     found, reason = shelf.tables.find(rule, user.first, epoch)
     if found is None:
         return Lack(rule.tag, reason, rule.optional)
     return Pick(rule.tag, found, _reason(rule.tag, found.name, reason))
+
+
+def _table_of_archive(shelf: Shelf, rule: Rule, user: Sequence, epoch: str | None) -> Frame | None:
+    """The table that the archive's association names, if it is there and fits.
+
+    An astrometry has to be of the geometry's date, or that geometry the archive's choice too.
+    """
+
+    def named(tag: str) -> tuple[Frame, ...]:
+        names = shelf.archive(user, tag)
+        return shelf.tables.named(replace(rule, tag=tag), user.first, names)
+
+    found = named(rule.tag)
+    if rule.tag in PAIR and epoch is not None:
+        (partner,) = set(PAIR) - {rule.tag}
+        if all(epoch_of(table) != epoch for table in named(partner)):
+            found = tuple(table for table in found if epoch_of(table) == epoch)
+    return found[0] if found else None
 
 
 def pick_sequence(
@@ -206,7 +228,7 @@ def _candidates(
         near = iter(best_illum(near, user.first))
     of_archive = shelf.association.holding(role, shelf.archive(user, role), user.first)
     if of_archive:
-        return of_archive, "as the archive's association has it"
+        return of_archive, _AS_ARCHIVE
     return near, ""
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 from musedask.reduction.frames import Frame
-from musedask.reduction.planning.sequences import mode_of_name
+from musedask.reduction.planning.sequences import mode_of_name, stem_of
 from musedask.reduction.rules import DATED_TABLES, Rule, field_of, table_ending
 
 PAIR = ("GEOMETRY_TABLE", "ASTROMETRY_WCS")
@@ -36,6 +36,20 @@ class StaticTables:
     def of_tag(self, tag: str) -> tuple[Frame, ...]:
         """All tables of a tag."""
         return tuple(self._by_tag.get(tag, ()))
+
+    def named(self, rule: Rule, user: Frame, names: Iterable[str]) -> tuple[Frame, ...]:
+        """Tables with one of these names that fit, whatever their date; the nearest first."""
+        stems = {stem_of(name) for name in names}
+        return tuple(
+            sorted(
+                (
+                    table
+                    for table in (self.of_tag(rule.tag) if stems else ())
+                    if stem_of(table.name) in stems and replace(rule, days=None).fits(user, table)
+                ),
+                key=lambda table: _nearness(table, user),
+            )
+        )
 
     def find(self, rule: Rule, user: Frame, epoch: str | None = None) -> tuple[Frame | None, str]:
         """Find the table for a frame.
