@@ -11,12 +11,12 @@ import hmac
 import json
 import logging
 import secrets
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
 
 from musedask.alignment.json_files import json_text
@@ -89,14 +89,19 @@ class ReviewServer:
         InputError
             If the port is taken.
         """
+        listening = socket.socket()
         try:
-            sockets = bind_sockets(self.port, HOST)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((HOST, self.port))
+            listening.listen()
+            listening.setblocking(False)
         except OSError as err:
+            listening.close()
             raise InputError(
                 f"port {self.port} of {HOST} cannot be had: {err.strerror or err}; choose another "
                 "one, or none: then any that is free is taken"
             ) from err
-        self.port = sockets[0].getsockname()[1]
+        self.port = listening.getsockname()[1]
         application = Application(
             [(r"/([^/]*)/(.*)", _Handler, {"server": self})],
             default_handler_class=_Nothing,
@@ -105,7 +110,7 @@ class ReviewServer:
         self._server = HTTPServer(
             application, max_body_size=LARGEST_REQUEST, max_header_size=LARGEST_REQUEST
         )
-        self._server.add_sockets(sockets)
+        self._server.add_sockets([listening])
 
     async def stop(self) -> None:
         """Stop listening, and finish what is being written."""
