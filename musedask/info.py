@@ -1,4 +1,4 @@
-"""What a file is, in a few lines: exposure, table of exposures or offsets, mega-cube."""
+"""What a file is, in a few lines: exposure, table, mega-cube, run."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ def _folder(path: Path) -> str:
     from musedask.megacube import megacube_info, open_megacube
     from musedask.megacube.damage import damage_as_error
     from musedask.megacube.layout import read_description
+    from musedask.run_text import is_run, run_summary
 
+    if is_run(path):
+        return run_summary(path)
     if read_description(path) is None:
         with as_file_error(str(path)):
             names = os.listdir(path)
@@ -111,14 +114,17 @@ def _build(path: Path) -> str:
 
 
 def _table(path: Path) -> str:
-    """An ECSV is a table of offsets or of exposures: the columns tell."""
+    """An ECSV is a table of offsets, of a reduction, or of exposures: the columns tell."""
     if "ra_offset_arcsec" in read_text(path, errors="replace"):
         return _offsets(path)
     import numpy as np
 
     from musedask.exposures import read_exposure_table
     from musedask.offset_text import frequencies
+    from musedask.run_text import reduction_table_text
 
+    if (text := reduction_table_text(path)) is not None:
+        return text
     table = read_exposure_table(path, must_exist=False)
     used = table[np.asarray(table["use"], bool)]
     missing = [name for name in used["path"] if not Path(name).is_file()]

@@ -236,3 +236,15 @@ def test_a_store_that_was_never_finished_is_told_from_one_that_never_was(folder,
     out = said(build)
     assert "under way or interrupted" in out
     assert "made: 0 of 1 block;" in out
+
+
+def test_a_run_and_the_tables_of_its_reduction(tmp_path):
+    succeeded("init", tmp_path / "mudf")
+    assert said(tmp_path / "mudf").startswith("Run mudf: no cube is made yet")
+    columns = {"date_obs": [date(0)], "recipe": ["muse_bias"], "stage": ["bias"], "ifu": [1]}
+    quality = {**columns, "product": ["MASTER_BIAS"], "file": ["a.fits"], "ron_q1": [2.75]}
+    used = {**columns, "job": ["k1"], "tag": ["BIAS"], "made_by": [""], "file": ["a.fits"]}
+    for name, table in (("qc", quality), ("used_frames", used)):
+        Table(table).write(tmp_path / f"{name}.ecsv")
+    assert said(tmp_path / "qc.ecsv").startswith("Quality measures qc.ecsv: 1 product of 1 recipe")
+    assert said(tmp_path / "used_frames.ecsv").startswith("Used frames used_frames.ecsv: 1 job of")
