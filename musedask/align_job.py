@@ -10,13 +10,16 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
 from musedask.alignment.by_hand import GivenOffset, set_by_hand, user_name
-from musedask.alignment.image import FieldImage
+from musedask.alignment.image_files import read_image
 from musedask.alignment.material import MaskedCircle, material_folder, read_material
+from musedask.alignment.measure import align
+from musedask.alignment.measurement import Alignment
+from musedask.alignment.opening import has_a_cube
 from musedask.alignment.review.applying import apply_decisions
 from musedask.alignment.review.decisions import read_decisions
 from musedask.alignment.table_lock import table_locked
@@ -26,15 +29,10 @@ from musedask.errors import FileError, InputError
 from musedask.fits import open_exposures
 from musedask.fits.unpack import open_fits
 from musedask.offset_text import offsets_summary, offsets_text
-from musedask.offsets import FAILED, Offset, OffsetTable, date_key
+from musedask.offsets import FAILED, ExposureLike, Offset, OffsetTable, date_key
 from musedask.placement import exposure_key
 from musedask.progress import Progress
 from musedask.run import Run, open_run
-
-if TYPE_CHECKING:
-    import xarray as xr
-
-    from musedask.alignment.measurement import Alignment
 
 FLUX_SCALES = ("none", "relative")
 FARTHEST_ARCSEC = 20.0
@@ -141,7 +139,7 @@ def run(job: AlignJob, progress: Progress | None = None) -> AlignReport:
         If anything in the job cannot be used, or the files cannot be written.
     """
     existing(job.output)  # or complain before the work
-    found = _measured(job, opened(job.exposures), progress)
+    found = _measured(job, listed(job.exposures), progress)
     new = OffsetTable(tuple(_rows(found, job.flux_scale)))
     with table_locked(job.output):
         # Now, and not before it was measured: people may have decided something meanwhile.
@@ -154,10 +152,8 @@ def run(job: AlignJob, progress: Progress | None = None) -> AlignReport:
 
 
 def _measured(
-    job: AlignJob, exposures: Sequence[xr.Dataset | FieldImage], progress: Progress | None
+    job: AlignJob, exposures: Sequence[xr.Dataset | str], progress: Progress | None
 ) -> Alignment:
-    from musedask.alignment.measure import align
-
     return align(
         exposures, job.reference, filters=job.filters, exclude=job.exclude,
         max_offset_arcsec=job.max_offset_arcsec, rotation=job.rotation, relative=job.relative,
@@ -187,10 +183,7 @@ def set_offsets(
         If there is no such exposure, or a file cannot be read or written.
     """
     existing(output)
-    keys = [
-        one if isinstance(one, FieldImage) else exposure_key(one)
-        for one in (opened(exposures) if exposures else ())
-    ]
+    keys = [_key_of(one) for one in (listed(exposures) if exposures else ())]
     with table_locked(output):
         table = set_by_hand(existing(output), given, keys, note=note)
         table.write(output, format="ecsv", overwrite=True)
@@ -232,39 +225,35 @@ def existing(path: Path) -> OffsetTable:
     return OffsetTable.read(path, format="ecsv") if os.path.lexists(path) else OffsetTable(())
 
 
-def opened(given: Sequence[str]) -> list[xr.Dataset | FieldImage]:
-    """Open cubes lazily, and read images; in the order given.
+def listed(given: Sequence[str]) -> list[xr.Dataset | str]:
+    """Open cubes lazily, and leave images to the task that measures them; in the order given.
 
     Raises
     ------
     FileError
-        If a file cannot be read, or is neither a cube nor an image.
+        If a file cannot be read.
     InputError
         If an exposure has no DATE-OBS, or two of them have the same.
     """
     if given[0].endswith(".ecsv"):
         return list(open_exposures(given[0]))
-    cubes = [path for path in given if _has_a_cube(path)]
+    cubes = [path for path in given if has_a_cube(path)]
     lazy = dict(zip(cubes, open_exposures(cubes) if cubes else (), strict=True))
-    found = [lazy[path] if path in lazy else _image(path) for path in given]
+    found = [lazy.get(path, path) for path in given]
     _check_dates([(path, _date_of(one)) for path, one in zip(given, found, strict=True)])
     return found
 
 
-def _image(path: str) -> FieldImage:
-    from musedask.alignment.image_files import read_image
-
-    return read_image(path)
-
-
-def _has_a_cube(path: str) -> bool:
-    """Whether a FITS file has data of three axes."""
-    return any(hdu.is_image and len(hdu.shape) == 3 for hdu in open_fits(path).hdus)
+def _date_of(exposure: xr.Dataset | str) -> str:
+    """DATE-OBS of a cube or of an image's file."""
+    if not isinstance(exposure, str):
+        return str(exposure["date_obs"].values)
+    dates = (hdu.get("DATE-OBS") for hdu in open_fits(exposure).hdus)
+    return str(next(filter(None, dates), ""))
 
 
-def _date_of(exposure: xr.Dataset | FieldImage) -> str:
-    date = getattr(exposure, "date_obs", "")
-    return date if isinstance(date, str) else str(date.values)
+def _key_of(exposure: xr.Dataset | str) -> ExposureLike:
+    return read_image(exposure) if isinstance(exposure, str) else exposure_key(exposure)
 
 
 def _check_dates(dated: Sequence[tuple[str, str]]) -> None:

@@ -13,13 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.wcs import WCS
-from exposure_cubes import memory_cube
+from command_line import succeeded
+from exposure_cubes import file_cube, memory_cube
 
 from musedask.alignment.collapse import collapse
 from musedask.alignment.image import FieldImage
+from musedask.alignment.material import material_folder, read_material
 from musedask.alignment.measuring import measure_against
 from musedask.grid import CubeGrid
+from musedask.megacube import open_megacube
 from musedask.offsets import OffsetTable
 from musedask.placement import exposure_key
 from musedask.sky import SkyProjection
@@ -186,3 +190,71 @@ def test_what_is_measured_written_and_read_stacks_where_it_should(format, aligne
         wrong = stack([cube], None, CubeGrid.enclosing([cube]), methods=("mean",))["mean"]
         by = [(EAST, NORTH), (-0.9, 1.7)][n]
         assert star_in(wrong, *by) == pytest.approx(by, abs=TOLERANCE_ARCSEC), "the test is wrong"
+
+
+# --- the commands ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, reference):
+    """Two exposures and the reference, as FITS."""
+    folder = tmp_path_factory.mktemp("files")
+    paths = []
+    for n, (angle_deg, east, north) in enumerate([(30.0, EAST, NORTH), (250.0, -0.9, 1.7)]):
+        cube = exposure(n, angle_deg, east, north)
+        ra, dec = float(cube["ra_deg"].values), float(cube["dec_deg"].values)
+        file_cube(
+            folder, cube["flux"].values, cube["variance"].values, n, first=6000.0,
+            cards=cards(angle_deg, SPAXEL, SIZE, ra, dec), RA=ra, DEC=dec,
+        )  # fmt: skip
+        paths.append(folder / f"exp{n}.fits")
+    header = fits.Header(cards(35.0, REFERENCE_PIXEL, REFERENCE_SIZE))
+    fits.writeto(folder / "deep.fits", reference.image.flux, header)
+    return paths, folder / "deep.fits"
+
+
+def test_the_commands_put_displaced_exposures_right(files, tmp_path):
+    paths, reference_path = files
+    table = tmp_path / "offsets.ecsv"
+    answer = succeeded("align", *paths, "--reference", reference_path, "-o", table)
+    assert "2 reference" in answer.out
+    rows = OffsetTable.read(table).rows
+    assert [row.name for row in rows] == ["exp0", "exp1"]
+    for row, by in zip(rows, [(EAST, NORTH), (-0.9, 1.7)], strict=True):
+        found = (row.ra_offset_arcsec, row.dec_offset_arcsec)
+        assert found == pytest.approx(by, abs=TOLERANCE_ARCSEC)
+        assert (row.grade in "AB", row.frame) == (True, "deep")
+        assert 0.0 < row.ra_error_arcsec < TOLERANCE_ARCSEC
+        assert row.correlation_after > row.correlation_before
+    assert read_material(material_folder(table)).find(rows[0].date_obs).measurement.grade in "AB"
+    store = tmp_path / "deep.zarr"
+    succeeded("stack", *paths, "--offsets", table, "--methods", "mean,mean_even", "-o", store)
+    for alone in ("mean", "mean_even"):
+        there = star_in(open_megacube(store)[alone])
+        assert there == pytest.approx((0.0, 0.0), abs=TOLERANCE_ARCSEC)
+
+
+def test_images_do_as_well_as_cubes_and_relative_offsets_are_differences(files, tmp_path):
+    paths, reference_path = files
+    images = []
+    for path in paths:
+        with fits.open(path) as hdus:
+            header = hdus["DATA"].header
+            data = np.nanmean(hdus["DATA"].data, axis=0)
+            cards_2d = {key: header[key] for key in cards(0.0, 1.0, 1) if key in header}
+            primary = hdus[0].copy()
+            image = fits.ImageHDU(data, fits.Header(cards_2d), name="DATA")
+            fits.HDUList([primary, image]).writeto(tmp_path / f"image_{path.name}")
+        images.append(tmp_path / f"image_{path.name}")
+    absolute, relative = tmp_path / "absolute.ecsv", tmp_path / "relative.ecsv"
+    succeeded("align", *images, "--reference", reference_path, "-o", absolute)
+    succeeded("align", *images, "-o", relative)
+    east, north = (
+        [getattr(row, key) for row in OffsetTable.read(relative)]
+        for key in ("ra_offset_arcsec", "dec_offset_arcsec")
+    )
+    assert east[0] - east[1] == pytest.approx(EAST + 0.9, abs=2 * TOLERANCE_ARCSEC)
+    assert north[0] - north[1] == pytest.approx(NORTH - 1.7, abs=2 * TOLERANCE_ARCSEC)
+    first = OffsetTable.read(absolute).rows[0]
+    found = (first.ra_offset_arcsec, first.dec_offset_arcsec)
+    assert found == pytest.approx((EAST, NORTH), abs=TOLERANCE_ARCSEC)
