@@ -123,7 +123,7 @@ def measure_against(
     masked = without(near, options.masks)
     if masked is None:
         return _failed(blank, f"all of {reference.name} around it is masked")
-    fine, mapping = _fine(masked, _mapping(image, masked.projection))
+    fine, mapping = _fine(masked, mapping_between(image, masked.projection))
     variance = None if image.variance is None else image.variance.astype(float)
     exposure = prepare(image.flux.astype(float), variance, image.arcsec_per_pixel)
     search = Search(largest_arcsec=options.max_offset_arcsec, rotation=options.rotation)
@@ -160,7 +160,7 @@ def measure_again(compared: Compared, masked: Sequence[MaskedCircle]) -> Compare
         failed = before.failed("nothing in it agrees with the reference anywhere")
         return replace(compared, measurement=failed, masked=circles)
     largest = (compared.margin - 2) * image.pixel_arcsec
-    again = _measurement(image, before, found, _blue_red_of(before), largest)
+    again = measurement_of(image, before, found, _blue_red_of(before), largest)
     return replace(compared, measurement=again, masked=circles)
 
 
@@ -226,7 +226,7 @@ def _epoch(image: FieldImage) -> float | None:
         return None
 
 
-def _mapping(image: FieldImage, reference: SkyProjection) -> Mapping:
+def mapping_between(image: FieldImage, reference: SkyProjection) -> Mapping:
     """Where the exposure's pixels lie in the reference; between tangent planes that is linear."""
     ny, nx = image.shape
     x, y = (axis.ravel() for axis in np.meshgrid(*(np.linspace(0, n - 1, 7) for n in (nx, ny))))
@@ -280,7 +280,7 @@ def _compared(
         blank.measurement, fwhm_arcsec=_fwhm(found, reference_fwhm), **_calibration(found)
     )
     blue_red = _blue_red(found, companions)
-    measurement = _measurement(image, before, found, blue_red, options.max_offset_arcsec)
+    measurement = measurement_of(image, before, found, blue_red, options.max_offset_arcsec)
     seen = replace(
         image,
         flux=np.where(exposure.usable, exposure.image, np.nan).astype(np.float32),
@@ -341,7 +341,7 @@ def _blue_red_of(measurement: Measurement) -> tuple[float, float]:
     return measurement.blue_red_arcsec, measurement.blue_red_error_arcsec
 
 
-def _measurement(
+def measurement_of(
     image: FieldImage,
     before: Measurement,
     found: Registered,
@@ -349,7 +349,7 @@ def _measurement(
     largest_arcsec: float,
 ) -> Measurement:
     """Complete what is known of an exposure by its offset, sources and grade."""
-    east, north = _total(image, found.offset_arcsec)
+    east, north = total_offset(image, found.offset_arcsec)
     errors = np.sqrt(np.diag(found.agreement.covariance))
     evidence = _evidence(found, blue_red, largest_arcsec)
     letter, reasons = grade(evidence)
@@ -378,7 +378,7 @@ def _measurement(
     return replace(measured, reasons=reasons[1:]).failed(reasons[0])
 
 
-def _total(image: FieldImage, shift_arcsec: Floats) -> tuple[float, float]:
+def total_offset(image: FieldImage, shift_arcsec: Floats) -> tuple[float, float]:
     """Offset relative to the raw header, of what is left relative to the file's WCS."""
     return (
         float(shift_arcsec[0]) * _east_ratio(image) + image.carried_ra_arcsec,
@@ -438,7 +438,7 @@ def _source_offsets(image: FieldImage, found: Registered) -> Iterator[SourceOffs
     for i in np.argsort(-noise, kind="stable"):
         if not found.fits.good[i]:
             continue
-        east, north = _total(image, shifts[i])
+        east, north = total_offset(image, shifts[i])
         ratio = 1.0 / float(found.fits.amplitude[i])
         yield SourceOffset(
             ra_deg=float(ra[i]), dec_deg=float(dec[i]), x=float(x[i]), y=float(y[i]),

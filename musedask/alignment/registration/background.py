@@ -119,8 +119,8 @@ def noise_correlation(residual: Floats, blank: Bools, sigma: Floats) -> Floats:
     -------
     numpy.ndarray
         Float64 of shape (9, 9): correlation at lags of -4 to 4 pixels in y and x,
-        1 in the middle; values that are noise themselves (below 3 of their own
-        errors) beyond the nearest neighbours are set to 0.
+        1 in the middle, without what is common to all; values beyond the nearest
+        neighbours that are below 3 of their own errors are set to 0.
     """
     # An outlier (a cosmic ray, a trail) must not pass for correlation.
     unit = np.where(blank, np.clip(residual / sigma, -4.0, 4.0), 0.0)
@@ -135,9 +135,13 @@ def noise_correlation(residual: Floats, blank: Bools, sigma: Floats) -> Floats:
         result[middle, middle] = 1.0
         return result
     correlation = products / products[middle, middle]
+    # Light that varies slowly is alike at all lags. It is no noise to a source, whose own
+    # level is fitted.
     yy, xx = np.mgrid[-_LAGS : _LAGS + 1, -_LAGS : _LAGS + 1]
-    unclear = (np.maximum(np.abs(yy), np.abs(xx)) > 1) & (correlation < 3.0 / np.sqrt(pairs))
-    correlation[unclear] = 0.0
+    far = np.maximum(np.abs(yy), np.abs(xx))
+    plateau = float(np.clip(np.median(correlation[far == _LAGS]), 0.0, 0.5))
+    correlation = (correlation - plateau) / (1.0 - plateau)
+    correlation[(far > 1) & (correlation < 3.0 / np.sqrt(pairs))] = 0.0
     return np.asarray(correlation)
 
 

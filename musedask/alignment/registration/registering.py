@@ -48,7 +48,7 @@ _LOCAL_PIXELS = 1.5
 _LOCAL_TO_WHOLE = 1.25
 """Noise over its scatter around a Gaussian mean of 1.5 pixels: 1.06 where pixels are
 independent, 1.15 for MUSE's correlation, with some room."""
-_PROMISE = 3.0
+PROMISE = 3.0
 """Signal to noise that the reference has to promise of a source."""
 _OWN_SHIFT_SN = 10.0
 """From here on a source is fitted where it stands, however far from the others."""
@@ -194,6 +194,8 @@ class Matched:
     seeing_arcsec: float
     """FWHM of the kernel that the reference was smoothed with; negative for what the
     exposure was smoothed with instead."""
+    promise: float = PROMISE
+    """Signal to noise that it has to promise of a source."""
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -366,6 +368,12 @@ def register_matched(exposure: Exposure, matched: Matched) -> Registered | None:
     return None if found is None else _measured(found)
 
 
+def measured_from(exposure: Exposure, matched: Matched, shift: Floats) -> Registered | None:
+    """Measure from a place that is known to a fraction of the seeing."""
+    found = _refined(exposure, matched, Peak(float(shift[0]), float(shift[1]), math.nan, math.inf))
+    return None if found is None else _measured(found)
+
+
 def refined(exposure: Exposure, found: Registered) -> Registered | None:
     """Measure another image of the same exposure from where the first one stands."""
     return _refined(exposure, found.matched, found.peak, replace(found, amplitude=math.nan))
@@ -473,7 +481,7 @@ def _refined(
         return None
     usable = exposure.usable & np.isfinite(model)
     fwhm = _fwhm_pixels(exposure, matched)
-    sources = find_sources(amplitude * model, exposure.sigma, usable, fwhm, _PROMISE)
+    sources = find_sources(amplitude * model, exposure.sigma, usable, fwhm, matched.promise)
     if len(sources) == 0:
         return None
     found = None

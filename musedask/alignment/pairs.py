@@ -1,0 +1,227 @@
+"""Exposures against one another: which pairs overlap, and what each pair says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from musedask.alignment.image import FieldImage
+from musedask.alignment.measuring import mapping_between
+from musedask.alignment.registration.matching import Sampler
+from musedask.alignment.registration.registering import (
+    Exposure,
+    Mapping,
+    Matched,
+    Registered,
+    measured_from,
+    prepare,
+    register_matched,
+)
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+SMALLEST_OVERLAP = 0.1
+"""Share of the smaller field that two exposures have to share."""
+ROOM_ARCSEC = 2.0
+"""How far from where the tree put it a pair is compared."""
+MOST_PARTNERS = 24
+"""Beyond so many overlapping exposures the best are taken: they say all that there is."""
+TYPICAL_SEEING_ARCSEC = 0.75
+PROMISE = 7.0
+"""Signal to noise of a source in the partner: its noise must not pass for sources."""
+SMOOTHING_ARCSEC = 0.16
+"""Width (sigma) by which the partner is smoothed: as it came, what is read off between its
+pixels has less noise than what is read off at them, which draws offsets to halves of a pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An exposure that is ready to be compared, either way round."""
+
+    image: FieldImage
+    """As it came."""
+    exposure: Exposure
+    """Background subtracted, noise known."""
+    sampler: Sampler
+    """To read it off between its pixels."""
+
+    @classmethod
+    def of(cls, image: FieldImage) -> Prepared:
+        """Prepare an image."""
+        variance = None if image.variance is None else image.variance.astype(float)
+        exposure = prepare(image.flux.astype(float), variance, image.arcsec_per_pixel)
+        soft = ndimage.gaussian_filter(exposure.image, SMOOTHING_ARCSEC / exposure.pixel)
+        seen = np.where(exposure.usable, soft, np.nan)
+        return cls(image, exposure, Sampler.of(seen))
+
+    @property
+    def depth(self) -> float:
+        """Signal of what stands out, in sigma: who is a good partner."""
+        ratio = self.exposure.image / self.exposure.sigma
+        return float(np.sqrt((np.clip(ratio - 3.0, 0.0, 30.0) ** 2).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What two exposures say of each other."""
+
+    first: int
+    """Index of the one whose offset was measured."""
+    second: int
+    """Index of the one that served as reference."""
+    place: Floats
+    """Offset of the first minus that of the second, relative to the files' WCS, arcseconds."""
+    error: Floats
+    """One-sigma errors."""
+    share: float
+    """Part of the error's square that is the first one's."""
+    registered: Registered
+    """All of it."""
+
+
+def overlaps(images: Sequence[FieldImage]) -> Floats:
+    """Share of the smaller field that each two exposures have in common, float64 (n, n)."""
+    n = len(images)
+    result = np.zeros((n, n))
+    for i in range(n):
+        for j in range(i):
+            result[i, j] = result[j, i] = _overlap(images[i], images[j])
+    return result
+
+
+def _overlap(one: FieldImage, other: FieldImage) -> float:
+    """Fraction of the smaller field, on a coarse lattice, by the headers."""
+    shares = []
+    for here, there in ((one, other), (other, one)):
+        ny, nx = here.shape
+        yy, xx = np.mgrid[0 : ny - 1 : 24j, 0 : nx - 1 : 24j]
+        inside = np.isfinite(here.flux[np.rint(yy).astype(int), np.rint(xx).astype(int)])
+        x, y = there.projection.to_pixel(*here.projection.to_sky(xx, yy))
+        rows, columns = there.shape
+        met = np.isfinite(x) & (x >= 0) & (y >= 0) & (x <= columns - 1) & (y <= rows - 1)
+        at_y, at_x = np.rint(y[met]).astype(int), np.rint(x[met]).astype(int)
+        met[met] = np.isfinite(there.flux[at_y, at_x])
+        shares.append(float((met & inside).sum()) / max(1, int(inside.sum())))
+    return max(shares)
+
+
+def chosen_pairs(share: Floats, depth: Floats) -> list[tuple[int, int]]:
+    """All overlapping pairs; of an exposure with very many partners those that say most."""
+    n = share.shape[0]
+    kept = set()
+    for i in range(n):
+        value = np.where(share[i] >= SMALLEST_OVERLAP, share[i] * depth, 0.0)
+        value[i] = 0.0
+        for j in np.argsort(-value, kind="stable")[:MOST_PARTNERS]:
+            if value[j] > 0:
+                kept.add((max(i, int(j)), min(i, int(j))))
+    return sorted(kept)
+
+
+def tree(share: Floats, depth: Floats, fixed: Sequence[int]) -> list[tuple[int, int]]:
+    """An order in which each exposure can be compared with one whose place is known.
+
+    Parameters
+    ----------
+    share
+        Overlaps, float64 (n, n).
+    depth
+        What each exposure shows, float64 (n,).
+    fixed
+        Those whose place is known already.
+
+    Returns
+    -------
+    list
+        (exposure, partner); a partner of -1 begins a group.
+    """
+    n = share.shape[0]
+    done, order = set(fixed), []
+    while len(done) < n:
+        left = [i for i in range(n) if i not in done]
+        best = max(
+            ((share[i, j] * math.sqrt(depth[i] * depth[j]), -i, -j) for i in left for j in done),
+            default=(0.0, 0, 0),
+        )
+        if best[0] > 0 and share[-best[1], -best[2]] >= SMALLEST_OVERLAP:
+            order.append((-best[1], -best[2]))
+            done.add(-best[1])
+            continue
+        start = max(left, key=lambda i: (depth[i], -i))
+        order.append((start, -1))
+        done.add(start)
+    return order
+
+
+def matched_to(first: Prepared, second: Prepared, between: Floats, margin: int) -> Matched:
+    """The second exposure on the first one's lattice.
+
+    Parameters
+    ----------
+    first, second
+        Exposures.
+    between
+        Where the first is taken to stand relative to the second, arcseconds (east, north):
+        it is subtracted, so that what is left to find is small.
+    margin
+        Pixels around the field.
+    """
+    straight = mapping_between(first.image, second.image.projection)
+    shift = np.linalg.solve(first.exposure.arcsec, between)
+    mapping = Mapping(straight.origin - straight.matrix @ shift, straight.matrix)
+    ny, nx = first.image.shape
+    yy, xx = np.mgrid[-margin : ny + margin, -margin : nx + margin].astype(float)
+    values = second.sampler.at(*mapping(xx, yy)) * abs(float(np.linalg.det(mapping.matrix)))
+    return Matched(values, np.zeros(values.shape), margin, TYPICAL_SEEING_ARCSEC, PROMISE)
+
+
+def compare(
+    first: Prepared,
+    second: Prepared,
+    indices: tuple[int, int],
+    between: Floats | None,
+    largest: float,
+) -> Pair | None:
+    """Measure the offset between two exposures; None if they agree on nothing.
+
+    Parameters
+    ----------
+    first, second
+        Exposures.
+    indices
+        Their numbers.
+    between
+        Roughly the offset, arcseconds; None to search as far as ``largest``.
+    largest
+        How far to search along an axis, arcseconds.
+    """
+    pixel = first.exposure.pixel
+    if between is None:
+        start = np.zeros(2)
+        matched = matched_to(first, second, start, math.ceil(largest / pixel - 1e-6) + 2)
+        found = register_matched(first.exposure, matched)
+    else:
+        start = between
+        matched = matched_to(first, second, start, math.ceil(ROOM_ARCSEC / pixel))
+        found = measured_from(first.exposure, matched, np.zeros(2))
+    if found is None:
+        return None
+    place = start + found.offset_arcsec
+    error = np.sqrt(np.diag(found.agreement.covariance))
+    return Pair(*indices, place, error, _share(first, second, found), found)
+
+
+def _share(first: Prepared, second: Prepared, found: Registered) -> float:
+    """Part of the noise of the difference that is the first exposure's."""
+    one = float(np.median(first.exposure.sigma[first.exposure.usable]))
+    other = found.amplitude * float(np.median(second.exposure.sigma[second.exposure.usable]))
+    return one**2 / (one**2 + other**2)
+
+
+Measure = Callable[[int, int, Floats | None], "Pair | None"]
+"""(first, second, roughly the offset) -> what the two say."""
