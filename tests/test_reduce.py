@@ -409,6 +409,8 @@ def test_combined_cubes_have_links_of_their_own(night):
     assert night.counts() == CHAIN | {"combine": 1}
     (link,) = night.run.combined.iterdir()
     assert link.name == "SIMFIELD-WFM-NOAO-N.fits"
+    assert report.combined == (link,)
+    assert f"2 exposure cubes in {night.run.cubes}\n1 combined cube in {link.parent}" in str(report)
     assert len(report.cubes) == 2
 
 
@@ -421,7 +423,9 @@ def test_sky_cubes_are_apart_from_the_exposures(tmp_path):
     report = night.reduce()
     assert report.ok
     assert len(report.cubes) == len(night.run.exposures()) == 2
-    assert len(list(night.run.sky_cubes.iterdir())) == 1
+    (link,) = night.run.sky_cubes.iterdir()
+    assert report.sky_cubes == (link,)
+    assert f"1 sky cube in {link.parent}" in str(report)
 
 
 def test_what_is_missing_is_told_before_anything_runs(tmp_path):

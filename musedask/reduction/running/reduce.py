@@ -93,6 +93,8 @@ def reduce(
             notes=tuple(carrier.notes),
             problems=tuple(carrier.problems),
             cubes=cubes,
+            combined=() if dry_run else tuple(sorted(run.combined.glob("*.fits"))),
+            sky_cubes=() if dry_run else tuple(sorted(run.sky_cubes.glob("*.fits"))),
             tables=tuple(tables.folder / name for name in tables.names),
             seconds=time.monotonic() - started,
             seconds_left=now.seconds_left,

@@ -33,6 +33,10 @@ class ReductionReport:
     """What could not be planned after a part of the jobs was done, and why."""
     cubes: tuple[Path, ...] = ()
     """Links to the exposure cubes."""
+    combined: tuple[Path, ...] = ()
+    """Links to the combined cubes."""
+    sky_cubes: tuple[Path, ...] = ()
+    """Links to the cubes of SKY exposures."""
     tables: tuple[Path, ...] = ()
     """Tables of the run."""
     seconds: float = 0.0
@@ -75,9 +79,10 @@ class ReductionReport:
         parts += [f"note: {note}" for note in self.notes]
         parts += [f"failed: {problem}" for problem in self.problems]
         parts += [_warned(self.warnings), *(_failed(job, one) for job, one in self.failed)]
-        if self.cubes:
-            cubes = counted(len(self.cubes), "exposure cube")
-            parts.append(f"{cubes} in {self.cubes[0].parent}")
+        made = (("exposure", self.cubes), ("combined", self.combined), ("sky", self.sky_cubes))
+        for what, links in made:
+            if links:
+                parts.append(f"{counted(len(links), f'{what} cube')} in {links[0].parent}")
         if self.tables:
             names = ", ".join(path.name for path in self.tables)
             parts.append(f"tables in {self.tables[0].parent}: {names}")
