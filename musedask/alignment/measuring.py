@@ -14,16 +14,14 @@ from musedask.alignment.grading import Evidence, grade
 from musedask.alignment.image import FieldImage
 from musedask.alignment.material import Compared, MaskedCircle
 from musedask.alignment.measurement import Measurement, SourceOffset
+from musedask.alignment.registration.lattices import Mapping, Matched
 from musedask.alignment.registration.matching import FineImage
+from musedask.alignment.registration.preparing import prepare, prepared
+from musedask.alignment.registration.refining import refined_again
+from musedask.alignment.registration.registered import Registered
 from musedask.alignment.registration.registering import (
     FIRST_SEEING_ARCSEC,
-    Mapping,
-    Matched,
-    Registered,
     Search,
-    prepare,
-    prepared,
-    refined,
     register,
     register_matched,
 )
@@ -240,7 +238,7 @@ def mapping_between(image: FieldImage, reference: SkyProjection) -> Mapping:
             f"{image}: its pixels do not lie evenly in the reference (up to {worst / step:.2f} "
             "spaxels off): one of the two WCS is distorted or wrong; give a rectified image"
         )
-    return Mapping(solution[0], solution[1:].T.copy())
+    return Mapping(np.asarray(solution[0], float), np.array(solution[1:].T, float))
 
 
 def _fine(near: FieldImage, mapping: Mapping) -> tuple[FineImage, Mapping]:
@@ -276,8 +274,8 @@ def _compared(
 ) -> Compared:
     """Put a registration into the words of the sky."""
     exposure, image = found.exposure, blank.exposure
-    before = replace(
-        blank.measurement, fwhm_arcsec=_fwhm(found, reference_fwhm), **_calibration(found)
+    before = _calibrated(
+        replace(blank.measurement, fwhm_arcsec=_fwhm(found, reference_fwhm)), found
     )
     blue_red = _blue_red(found, companions)
     measurement = measurement_of(image, before, found, blue_red, options.max_offset_arcsec)
@@ -304,19 +302,19 @@ def _fwhm(found: Registered, reference_fwhm: float) -> float:
     return math.sqrt(max(0.0, math.copysign(seeing**2, seeing) + native**2))
 
 
-def _calibration(found: Registered) -> dict[str, float]:
-    """Flux scale and background: reference = scale (exposure + background), a pixel."""
-    scale = 1.0 / found.amplitude
+def _calibrated(before: Measurement, found: Registered) -> Measurement:
+    """Add flux scale and background: reference = scale (exposure + background), a pixel."""
+    scale, error = 1.0 / found.amplitude, found.amplitude_error
     level = float(np.nanmedian(found.matched.background))
     usable = found.exposure.usable
     noise = float(np.median(found.exposure.sigma[usable])) / math.sqrt(float(usable.sum()))
-    error = found.amplitude_error
-    return {
-        "flux_scale": scale,
-        "flux_scale_error": error * scale**2,
-        "background": found.amplitude * level - found.exposure.level,
-        "background_error": math.hypot(noise, error * level if error == error else 0.0),
-    }
+    return replace(
+        before,
+        flux_scale=scale,
+        flux_scale_error=error * scale**2,
+        background=found.amplitude * level - found.exposure.level,
+        background_error=math.hypot(noise, error * level if math.isfinite(error) else 0.0),
+    )
 
 
 def _blue_red(found: Registered, companions: Mappings[str, FieldImage]) -> tuple[float, float]:
@@ -328,7 +326,7 @@ def _blue_red(found: Registered, companions: Mappings[str, FieldImage]) -> tuple
         image = companions[band]
         variance = None if image.variance is None else image.variance.astype(float)
         exposure = prepare(image.flux.astype(float), variance, image.arcsec_per_pixel)
-        again = refined(exposure, found)
+        again = refined_again(exposure, found)
         if again is None:
             return math.nan, math.nan
         places.append(again.agreement.place)

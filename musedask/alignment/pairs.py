@@ -12,14 +12,12 @@ from scipy import ndimage
 
 from musedask.alignment.image import FieldImage
 from musedask.alignment.measuring import mapping_between
+from musedask.alignment.registration.lattices import Mapping, Matched
 from musedask.alignment.registration.matching import Sampler
+from musedask.alignment.registration.preparing import Exposure, prepare
+from musedask.alignment.registration.refining import measured_from
+from musedask.alignment.registration.registered import Registered
 from musedask.alignment.registration.registering import (
-    Exposure,
-    Mapping,
-    Matched,
-    Registered,
-    measured_from,
-    prepare,
     register_matched,
 )
 

@@ -102,10 +102,10 @@ def _all_pairs(
     largest: float,
 ) -> list[Pair]:
     """Compare exposures along a tree first, however far apart, then all pairs from there."""
-    known = np.isfinite(absolute).all(axis=1)
+    known = np.asarray(np.isfinite(absolute).all(axis=1))
     rough = np.where(known[:, None], absolute, 0.0)
     found: dict[tuple[int, int], Pair] = {}
-    lost = set()
+    lost: set[int] = set()
     for i, partner in tree(share, depth, list(np.flatnonzero(known))):
         if partner < 0:
             continue

@@ -103,12 +103,13 @@ def _best(
     belongs, likelihood = _belongs(values, inverse, log_norm, area, places)
     k = int(np.argmax(likelihood))
     covariance = np.linalg.inv(_information(values, inverse, belongs[k], places[k]))
-    return places[k], covariance, belongs[k], float(likelihood[k])
+    return places[k], np.asarray(covariance, float), belongs[k], float(likelihood[k])
 
 
 def _precision(covariances: Floats, scatter: float) -> tuple[Floats, Floats]:
     total = covariances + scatter**2 * np.eye(2)
-    return np.linalg.inv(total), -0.5 * np.log(np.linalg.det(total)) - np.log(2 * np.pi)
+    log_norm = -0.5 * np.log(np.linalg.det(total)) - np.log(2 * np.pi)
+    return np.asarray(np.linalg.inv(total), float), np.asarray(log_norm, float)
 
 
 def _belongs(
@@ -130,12 +131,10 @@ def _information(values: Floats, inverse: Floats, belongs: Floats, place: Floats
     fisher = np.einsum("s,sij->ij", belongs, inverse)
     doubt = np.einsum("s,si,sj->ij", belongs * (1.0 - belongs), slope, slope)
     information = fisher - doubt
-    # Far from a maximum the difference may be no covariance: then the doubt is left out.
-    return (
-        information
-        if np.linalg.eigvalsh(information)[0] > 0.2 * np.linalg.eigvalsh(fisher)[0]
-        else 0.2 * fisher
-    )
+    # Far from a maximum the difference may be no covariance: then the doubt is bounded.
+    least = 0.2 * float(np.linalg.eigvalsh(fisher)[0])
+    sound = float(np.linalg.eigvalsh(information)[0]) > least
+    return np.asarray(information if sound else 0.2 * fisher, float)
 
 
 def robust_mean(values: Floats, errors: Floats) -> tuple[float, float]:

@@ -120,11 +120,13 @@ def find_sources(
     distance, nearest = cKDTree(np.column_stack([x, y])).query(
         np.column_stack([at_x, at_y]), distance_upper_bound=_FAR_FWHM * fwhm
     )
-    belongs = (distance <= _CORE_FWHM * fwhm) | (
-        np.isfinite(distance) & (promised.ravel()[pixels] > _FAINT_SIGMA)
-    )
+    bright = np.isfinite(distance) & (promised.ravel()[pixels] > _FAINT_SIGMA)
+    belongs = np.asarray((distance <= _CORE_FWHM * fwhm) | bright)
     return Sources(
-        x.astype(float), y.astype(float), pixels[belongs], nearest[belongs].astype(np.int64)
+        x.astype(float),
+        y.astype(float),
+        pixels[belongs],
+        np.asarray(nearest, np.int64)[belongs],
     )
 
 
@@ -243,8 +245,8 @@ def _products(one: Floats, other: Floats, labels: Integers, n: int) -> Floats:
 def _inverses(normal: Floats) -> tuple[Floats, Bools]:
     """Invert each matrix, and tell which could be."""
     size = normal.shape[1]
-    regular = np.isfinite(normal).all(axis=(1, 2))
-    regular &= np.linalg.cond(np.where(regular[:, None, None], normal, np.eye(size))) < 1e8
+    finite = np.asarray(np.isfinite(normal).all(axis=(1, 2)))
+    regular = finite & (np.linalg.cond(np.where(finite[:, None, None], normal, np.eye(size))) < 1e8)
     return np.linalg.inv(np.where(regular[:, None, None], normal, np.eye(size))), regular
 
 

@@ -99,7 +99,8 @@ class FineImage:
             np.interp(kx * side[0] + ky * side[1], table, np.sinc(table)).astype(np.float32)
             for side in self.spaxel.T
         ]
-        return np.hypot(kx, ky) / np.float32(self.pixel), sides[0] * sides[1]
+        radius = (np.hypot(kx, ky) / self.pixel).astype(np.float32)
+        return radius, sides[0] * sides[1]
 
     def smoothed(self, seeing: Seeing) -> Floats32:
         """Smooth by a seeing and by the spaxel.
