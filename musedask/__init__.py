@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from musedask.alignment.measure import align, measure_offsets
     from musedask.cluster import open_cluster
     from musedask.errors import FileError, InputError, MissingError, MusedaskError, MusedaskWarning
     from musedask.exposure_making import make_exposure_table
@@ -26,6 +27,7 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
 _HOMES = {
+    "alignment.measure": ("align", "measure_offsets"),
     "cluster": ("open_cluster",),
     "errors": ("FileError", "InputError", "MissingError", "MusedaskError", "MusedaskWarning"),
     "exposure_making": ("make_exposure_table",),
@@ -57,10 +59,12 @@ __all__ = [
     "OffsetTable",
     "Run",
     "StackOptions",
+    "align",
     "export_fits",
     "find_frames",
     "init_run",
     "make_exposure_table",
+    "measure_offsets",
     "open_cluster",
     "open_cube",
     "open_exposures",
