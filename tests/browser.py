@@ -129,6 +129,10 @@ class Page:
             record: dict[str, Any] = json.loads(message)
             if record.get("id") == number:
                 return record
+            if record.get("method") == "Page.javascriptDialogOpening":  # "leave this page?"
+                agreed = {"method": "Page.handleJavaScriptDialog", "params": {"accept": True}}
+                self._number += 1
+                await self._connection.write_message(json.dumps(agreed | {"id": self._number}))
             self._take(record)
 
     def _take(self, event: dict[str, Any]) -> None:

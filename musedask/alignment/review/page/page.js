@@ -6,7 +6,7 @@
   const { field, mosaic, state } = review;
   const drafts = new Map(); // key -> offset that was moved to and not accepted
   const done = []; // what can be undone, in the order in which it was done
-  let current = 0, wantsMask = false, pointer = null, timer = 0, busy = false;
+  let current = 0, wantsMask = false, pointer = null, timer = 0, busy = false, loading = 0;
 
   const exposureNow = () => state.exposures[current];
 
@@ -91,10 +91,13 @@
     let images = null;
     if (field.exposure && field.exposure.key !== exposure.key) field.show(exposure, null);
     if (exposure.measured) {
+      loading++;
       try {
         images = await review.loadImages(current);
       } catch (error) {
         note(error.message);
+      } finally {
+        loading--;
       }
     } else note("There are no images of this exposure: only its row can be decided on.");
     if (exposureNow().key !== exposure.key) return; // gone on meanwhile
@@ -152,7 +155,7 @@
   // Read everything again, after somebody else has written.
   async function reload() {
     const key = exposureNow().key;
-    await review.loadSummary();
+    while (!(await review.loadSummary()));
     for (const one of drafts.keys()) if (!state.exposures.some((e) => e.key === one)) drafts.delete(one);
     current = Math.max(0, state.exposures.findIndex((one) => one.key === key));
     dropDraft(key);
@@ -479,7 +482,7 @@
     const versions = state.exposures.map((one) => one.version).join();
     const before = state.exposures;
     try {
-      await review.loadSummary();
+      if (!(await review.loadSummary())) return;
     } catch {
       return;
     }
@@ -500,7 +503,8 @@
     document.addEventListener("keydown", onKey);
     new ResizeObserver(resized).observe($("stage"));
     try {
-      const summary = await review.loadSummary();
+      await review.loadSummary();
+      const { summary } = state;
       $("table-name").textContent = summary.table;
       document.title = `${summary.table} · musedask review`;
       $("save-file").hidden = !review.isStatic();
@@ -516,6 +520,7 @@
     await loadMosaic();
   }
 
-  review.now = () => ({ current, exposure: exposureNow(), offset: field.offset, correlation: field.correlation, busy });
+  review.now = () => ({ current, exposure: exposureNow(), offset: field.offset, correlation: field.correlation,
+    busy: busy || loading > 0 });
   start();
 })(window.review);

@@ -4,7 +4,7 @@
 
 (function (review) {
   const waiting = new Map();
-  let loads = 0;
+  let loads = 0, saves = 0;
 
   // Data come as scripts, which a page may load from a server and from a file alike.
   review.deliver = function (name, record) {
@@ -36,11 +36,14 @@
 
   const KEPT = 8;
 
+  // Read everything; what was read before something was saved is not taken any more.
   review.loadSummary = async function () {
-    state.summary = await review.load("summary");
-    state.exposures = state.summary.exposures;
-    if (state.summary.mode === "static") restoreLocal();
-    return state.summary;
+    const before = saves, summary = await review.load("summary");
+    if (saves !== before) return false;
+    state.summary = summary;
+    state.exposures = summary.exposures;
+    if (summary.mode === "static") restoreLocal();
+    return true;
   };
 
   // Images of an exposure, decoded; kept for the last few.
@@ -65,6 +68,7 @@
 
   async function post(name, record) {
     let answer;
+    saves++;
     try {
       answer = await fetch(name, {
         method: "POST",
@@ -77,6 +81,7 @@
     const result = await answer.json().catch(() => ({ error: `the server answered ${answer.status}` }));
     if (answer.status === 409) throw new review.Outdated(result.error);
     if (!answer.ok) throw new Error(`not saved: ${result.error}`);
+    saves++;
     return result;
   }
 
