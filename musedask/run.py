@@ -31,13 +31,15 @@ from pathlib import Path
 from musedask.config import CONFIG_NAME, Config, read_config
 from musedask.errors import FileError, MissingError
 from musedask.files import read_json
+from musedask.locks import try_lock
 from musedask.run_template import TEMPLATE
+from musedask.whole_files import appearing
 
 logger = logging.getLogger(__name__)
 
 LONGEST_NAME = 60
 _HELD = "reduce.lock"
-_TRIES = 4
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -237,16 +239,15 @@ def write_text(path: Path, text: str) -> None:
 
     Raises
     ------
-    OSError
+    FileError
         If it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
+    with appearing(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def name_for_people(*parts: str) -> str:
@@ -324,16 +325,11 @@ def held(run: Run) -> Iterator[Holder]:
     except OSError as err:
         raise FileError(f"{path}: cannot be written: {err.strerror}") from err
     try:
-        try:
-            _lock(descriptor)
-        except BlockingIOError:
+        if not _lock(descriptor, path):
             raise FileError(
                 f"{run.folder}: is being reduced already by {_read_holder(path) or 'another'}; "
                 "wait until it has ended, or stop it; 'musedask status' says how far it is"
-            ) from None
-        except OSError as err:
-            # Some network file systems have no locks: then the user has to see to it.
-            logger.warning("%s: no lock possible (%s): run one reduction at a time", path, err)
+            )
         holder = Holder(socket.gethostname(), os.getpid(), uuid.uuid4().hex, time.time())
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(vars(holder)).encode(), 0)
@@ -343,19 +339,14 @@ def held(run: Run) -> Iterator[Holder]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
-    """Take the lock; who only looks whether it is held (:func:`holder_of`) has it for an instant.
-
-    Raises
-    ------
-    BlockingIOError
-        If another process has it.
-    """
-    for _ in range(_TRIES):
-        with suppress(BlockingIOError):
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        time.sleep(0.1)
-    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _lock(descriptor: int, path: Path) -> bool:
+    """Take the lock; who only looks whether it is held has it for an instant, too."""
+    for attempt in range(_TRIES):
+        if try_lock(descriptor, path, "run one reduction at a time"):
+            return True
+        if attempt < _TRIES - 1:
+            time.sleep(0.1)
+    return False
 
 
 def holder_of(run: Run) -> Holder | None:

@@ -47,10 +47,7 @@ class Memory:
         """
         path = run.state / MEMORY
         text = json.dumps({"format": FORMAT, "facts": self.facts, "rows": self.rows})
-        try:
-            write_text(path, text)
-        except OSError as err:
-            raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
+        write_text(path, text)
 
 
 def has_news(run: Run, cubes: Sequence[Path]) -> bool:

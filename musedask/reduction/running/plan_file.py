@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from musedask.errors import FileError
+from musedask.errors import FileError, InputError
 from musedask.files import read_json
 from musedask.reduction.jobs import FileInput, Job, MadeInput, Plan, ProductInput
 from musedask.run import write_text
@@ -38,10 +38,7 @@ def write_plan(plan: Plan, path: Path) -> None:
         "earlier": [_plain(job) for job in plan.earlier],
     }
     text = json.dumps(content, separators=(",", ":"))
-    try:
-        write_text(path, text)
-    except OSError as err:
-        raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
+    write_text(path, text)
 
 
 def read_plan(path: Path) -> Plan | None:
@@ -81,5 +78,11 @@ def _job(row: dict[str, Any]) -> Job:
         key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
     }
     given["inputs"] = tuple(_INPUTS[name](**values) for name, values in row["inputs"])
+    # Both are parts of paths below the run's folder.
+    if not str(row["recipe"]).isidentifier():
+        raise InputError(f"{row['recipe']!r} is no recipe")
+    for item in given["inputs"]:
+        if isinstance(item, MadeInput) and not item.tag.isidentifier():
+            raise InputError(f"{item.tag!r} is no tag")
     given["parameters"] = tuple((name, value) for name, value in row["parameters"])
     return Job(**given)

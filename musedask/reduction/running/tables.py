@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from musedask.errors import FileError, MissingError
+from musedask.errors import MissingError
 from musedask.reduction.finding.inventory import read_inventory
 from musedask.reduction.frames import Frame
 from musedask.reduction.job.folder import RunFolders
@@ -154,10 +154,7 @@ def _refresh(tables: Tables, name: str, jobs: str, make: Callable[[], Table]) ->
         table.meta[_JOBS] = jobs if len(tables.notes) == n_notes else "incomplete"
         text = io.StringIO()
         table.write(text, format="ascii.ecsv")
-        try:
-            write_text(path, text.getvalue())
-        except OSError as err:
-            raise FileError(f"{path}: cannot be written: {err.strerror or err}") from err
+        write_text(path, text.getvalue())
     tables.names.append(name)
 
 
