@@ -15,6 +15,7 @@ _CLIPS = 4
 _CLIP_SIGMA = 3.0
 _FEWEST = 0.25
 """A cell of the mesh counts if so many of its pixels are left."""
+_OUTLIER_SIGMA = 4.5
 _LAGS = 4
 """Pixels over which noise is taken to be correlated."""
 
@@ -123,10 +124,11 @@ def noise_correlation(residual: Floats, blank: Bools, sigma: Floats) -> Floats:
         neighbours that are below 3 of their own errors are set to 0.
     """
     # An outlier (a cosmic ray, a trail) must not pass for correlation.
-    unit = np.where(blank, np.clip(residual / sigma, -4.0, 4.0), 0.0)
+    struck = ndimage.binary_dilation(blank & (np.abs(residual) > _OUTLIER_SIGMA * sigma))
+    blank = blank & ~struck
     inside = blank.astype(float)
-    pairs = _autocorrelation(inside)
-    pairs = np.maximum(pairs, 1.0)
+    pairs = np.maximum(_autocorrelation(inside), 1.0)
+    unit = np.where(blank, residual / sigma, 0.0)
     unit = np.where(blank, unit - unit.sum() / max(1.0, inside.sum()), 0.0)
     products = _autocorrelation(unit) / pairs
     middle = _LAGS
