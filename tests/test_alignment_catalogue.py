@@ -87,6 +87,18 @@ def test_sources_of_gaia_are_where_astropy_moves_them():
     np.testing.assert_array_equal(catalogue.at(None), (RA, DEC))
 
 
+def test_a_table_from_gaias_archive_is_read_as_it_comes(tmp_path):
+    path = tmp_path / "gaia.csv"
+    rows = ["designation,source_id,ra,dec,ref_epoch,pmra,pmdec",
+            '"Gaia DR3 1",1,30.1,-60.0,2016.0,1000.0,-500.0',
+            '"Gaia DR3 2",2,30.102,-60.001,2016.0,-50.0,20.0',
+            '"Gaia DR3 3",3,30.098,-59.999,2016.0,null,']  # fmt: skip
+    path.write_text("\n".join(rows) + "\n")
+    catalogue = read_catalogue(path)
+    assert catalogue.frame == "Gaia"
+    np.testing.assert_array_equal(catalogue.at(2020.0), Catalogue.from_table(gaia()).at(2020.0))
+
+
 def test_units_of_motions_are_minded():
     table = gaia()
     table["pmra"] = np.array([1.0, -0.05, 0.0]) * u.arcsec / u.yr

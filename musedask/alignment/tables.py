@@ -17,6 +17,8 @@ from musedask.fits.hdus import as_file_error
 from musedask.quiet import quiet
 
 _FORMATS = {".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable"}
+_UNKNOWN = [(text, "0") for text in ("", "null", "--", "N/A")]
+"""What stands for no number: masked. Gaia's archive writes ``null``."""
 
 
 def read_table(
@@ -84,7 +86,8 @@ def _read_text(label: str, names: Iterable[str]) -> Table:
                 lines = [re.sub(r"\s*,\s*", " ", one) for one in lines]
             return Table.read(lines, format=format_)
         if words and not line.lstrip().startswith("#"):
-            return Table.read(label, format="ascii")
+            format_ = "ascii.csv" if "," in line else "ascii"
+            return Table.read(label, format=format_, fill_values=_UNKNOWN)
         comment = line if words else comment
     raise FileError(f"{label}: has no row of numbers")
 
