@@ -37,7 +37,8 @@ def install(folder, **behaviour):
 
     ``behaviour`` is for all recipes: ``seconds`` to take, ``signal`` to die of in the end,
     ``status``, ``products`` (name -> PRO CATG), ``unlisted`` (does not say what it made),
-    ``log`` (lines), ``grandchild`` (starts a process that sleeps).
+    ``log`` (lines), ``grandchild`` (starts a process that sleeps), ``hog_mb`` (memory that it
+    takes meanwhile), ``only`` (recipes that take time and memory).
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "esorex"
@@ -83,7 +84,10 @@ def run(recipe, options, sof, here):
         file.write(json.dumps({**call, "threads": os.environ["OMP_NUM_THREADS"]}) + "\n")
     if behaviour.get("grandchild") and os.fork() == 0:
         os.execvp("sleep", ["sleep", "1000"])
-    time.sleep(behaviour.get("seconds", 0))
+    if recipe in behaviour.get("only", [recipe]):
+        hog = b"x" * (behaviour.get("hog_mb", 0) << 20)
+        time.sleep(behaviour.get("seconds", 0))
+        del hog
     lines = [line.split() for line in Path(sof).read_text().splitlines()]
     ifu = int(options.get("--nifu", "0"))
     end = f"-{ifu:02d}.fits" if ifu else ".fits"

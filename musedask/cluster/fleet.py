@@ -32,7 +32,9 @@ SOON_S = 2.0
 LATER_S = 30.0
 """Between two looks, when nothing changes: SLURM's controller has other users."""
 TRIES = 3
-"""So many jobs in a row may end without their worker having connected."""
+"""So many jobs in a row may end before anything has been done."""
+SETTLED_S = 30.0
+"""A worker that has been there for so long is one that works."""
 SILENCE_S = 40.0
 """For so long SLURM may not answer while there is no worker."""
 AWAY_S = 60.0
@@ -41,6 +43,8 @@ COMPLETING_S = 10.0
 """A job may take so long to complete before its place is filled."""
 
 
+_UNEXPLAINED = ("COMPLETED", "FAILED", "GONE")
+"""Ends of a job whose worker has connected for which SLURM has no reason."""
 _NO_WORK = ("memory", "released", "erred", "forgotten")
 
 
@@ -94,11 +98,13 @@ class Fleet:
     losses: dict[str, Loss] = field(default_factory=dict)
     """By the job's number, or the worker's name where there never was one."""
     in_vain: list[Loss] = field(default_factory=list)
-    """Those in a row whose worker never came."""
+    """Those in a row that ended before any task did: no worker came, or it could not work."""
     trouble: ClusterError | None = None
     """What keeps the work from going on."""
-    _seen: dict[str, float] = field(default_factory=dict)
-    """Job -> when its worker was there last."""
+    _seen: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Job -> when its worker was there first, and last."""
+    _todo: int = 0
+    """Tasks that have not ended."""
     _completing: dict[str, float] = field(default_factory=dict)
     """Job -> since when it has been completing."""
     _told: dict[str, str] = field(default_factory=dict)
@@ -163,15 +169,17 @@ class Fleet:
         now = self._heard = time.monotonic()
         here = self._here()
         for number in (jobs[name].job_id or "" for name in here & set(jobs)):
-            if number not in self._seen:
-                self.in_vain.clear()
-            self._seen[number] = now
+            self._seen[number] = (self._seen.get(number, (now,))[0], now)
+        todo = sum(task.state not in _NO_WORK for task in list(self._scheduler.tasks.values()))
+        if todo < self._todo:
+            self.in_vain.clear()
+        self._todo = todo
         ended = {name: job for name, job in jobs.items() if self._has_ended(job, under_way, now)}
         for name, job in ended.items():
             self._lost(name, job)
         states = [under_way[job.job_id] for job in jobs.values() if job.job_id in under_way]
         self._tell(states)
-        if not here:
+        if not any(now - first > SETTLED_S and last == now for first, last in self._seen.values()):
             self._judge(states)
         if self.trouble is None and not self._over.is_set():
             self._replace(list(ended))
@@ -195,7 +203,7 @@ class Fleet:
             return True
         if state.state == "COMPLETING":
             return now - self._completing.setdefault(job.job_id, now) > COMPLETING_S
-        return now - self._seen.get(job.job_id, now) > AWAY_S
+        return now - self._seen.get(job.job_id, (now, now))[1] > AWAY_S
 
     def _lost(self, name: str, job: FleetJob) -> None:
         """Find out why a job ended."""
@@ -209,7 +217,7 @@ class Fleet:
             loss = Loss(end_of(job.job_id), job.job_id in self._seen, tuple(err))
         self.losses[key] = loss
         self._unheard.append(loss.state)
-        if not loss.connected:
+        if not loss.connected or loss.state.state in _UNEXPLAINED:
             self.in_vain.append(loss)
         logger.warning("%s", loss.state)
 
@@ -225,7 +233,7 @@ class Fleet:
         """Give up if nothing shows that a worker will come."""
         if len(self.in_vain) >= TRIES:
             self._give_up(
-                f"the last {len(self.in_vain)} SLURM jobs ended before their worker was there:\n"
+                f"the last {len(self.in_vain)} SLURM jobs ended before they had done anything:\n"
                 f"{self.in_vain[-1]}"
             )
         if states and all(state.is_hopeless for state in states):
@@ -246,9 +254,7 @@ class Fleet:
             self.cluster.sync(self.cluster.scale_down, ended)
         # A node that ends each job at once must not be fed for ever: later looks try again.
         if len(self.in_vain) < TRIES or not ended:
-            tasks = list(self._scheduler.tasks.values())
-            todo = sum(task.state not in _NO_WORK for task in tasks)
-            need = min(self.wanted, max(todo, 1))
+            need = min(self.wanted, max(self._todo, 1))
             self.cluster.scale(jobs=max(need, len(self.cluster.worker_spec)))
 
     def _give_up(self, why: str) -> None:

@@ -65,7 +65,7 @@ def open_cluster(config: ClusterConfig | str | None = None, stage: str = "") -> 
     prefix = secret_prefix()
     settings = dict(_SETTINGS)
     if config.kind != "address":
-        settings["distributed.dashboard.link"] = f"{{scheme}}://{{host}}:{{port}}{prefix}/status"
+        settings["distributed.dashboard.link"] = f"{{scheme}}://127.0.0.1:{{port}}{prefix}/status"
     if stage == "stack":
         settings["distributed.scheduler.allowed-failures"] = STACK_LOSSES
     with ExitStack() as stack:
@@ -94,10 +94,11 @@ def _own(config: ClusterConfig, stage: str, prefix: str) -> Iterator[Cluster]:
             processes=processes,
             host="127.0.0.1" if processes else None,
             # Other users of this machine can reach its loopback, too.
-            security=certificates.in_memory() if processes and config.tls else False,
+            security=certificates.in_memory() if processes and config.tls else None,
             dashboard_address="127.0.0.1:0",
             scheduler_kwargs={"http_prefix": prefix, "dashboard": config.dashboard},
             worker_dashboard_address="127.0.0.1:0",
+            http_prefix=prefix,
             # What esorex takes is not in the worker's own memory: the reduction's gate counts it.
             memory_limit=0,
             silence_logs=logging.ERROR,

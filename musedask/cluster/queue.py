@@ -26,6 +26,7 @@ HOPELESS = (
 )  # fmt: skip
 """Reasons for which a job pends until a person does something."""
 ERR_LINES = 12
+_ERROR = re.compile(r"^\w*(Error|Exception)\b|error:|not found|No such|No module|Killed|CANCELLED")
 
 
 @dataclass(frozen=True)
@@ -190,11 +191,13 @@ def err_file(folder: Path, name: str, job: str) -> Path:
 
 
 def end_of_file(path: Path, lines: int = ERR_LINES) -> Sequence[str]:
-    """Last lines of a file that are not empty; none if it is not there."""
+    """What a file says of errors near its end, else its last lines; none if it is not there."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, path.stat().st_size - 20_000))
             text = file.read().decode(errors="replace")
     except OSError:
         return ()
-    return [line for line in text.splitlines() if line.strip()][-lines:]
+    found = [line for line in text.splitlines() if line.strip()]
+    errors = [line for line in found if _ERROR.search(line)]
+    return list(dict.fromkeys(errors or found))[-lines:]

@@ -1,0 +1,287 @@
+"""On a real SLURM of two nodes: what goes wrong there is mended, or said in SLURM's words."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from slurm_runs import SlurmRun, make_run, slurm_config
+from slurm_site import SlurmSite, alive, processes_of, send, slurm_site, wait_until
+
+import musedask.cluster.fleet
+from musedask.cluster import ends_of, open_cluster
+from musedask.cluster.queue import end_of, jobs_under_way
+from musedask.errors import ClusterError, InputError, MissingError
+
+pytestmark = [pytest.mark.real_slurm]
+SOON_S = 120.0
+"""Longest wait of a test."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _dask_without_a_home(tmp_path_factory):
+    """dask-jobqueue writes its defaults where Dask's configuration is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DASK_CONFIG", str(tmp_path_factory.mktemp("dask")))
+        # Workers take tasks from this module.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        yield
+
+
+@pytest.fixture(scope="module")
+def site(_dask_without_a_home):
+    with slurm_site() as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(site: SlurmSite, monkeypatch):
+    """Each test ends its jobs, and starts with two nodes that can take some."""
+    monkeypatch.setattr(musedask.cluster.fleet, "LATER_S", 2.0)
+    yield
+    site.ask("scancel", "--user", str(os.getuid()))
+    wait_until(lambda: not site.squeue(), "jobs do not end")
+    site.wait_for_nodes()
+
+
+@pytest.fixture
+def config(site):
+    return slurm_config(site)
+
+
+def where() -> tuple[str, int, int]:
+    time.sleep(0.2)
+    return os.environ["SLURM_JOB_ID"], os.getpid(), os.getppid()
+
+
+def mark(folder: str, name: str, seconds: float) -> str:
+    """A task that leaves a line when it begins, and takes its time."""
+    job = os.environ["SLURM_JOB_ID"]
+    with open(Path(folder, name), "a", encoding="ascii") as file:
+        file.write(f"{job}\n")
+    time.sleep(seconds)
+    return job
+
+
+def begun(folder: Path, name: str) -> list[str]:
+    path = folder / name
+    return path.read_text().split() if path.exists() else []
+
+
+def worker_of(job: str) -> list[psutil.Process]:
+    """The worker process of a job: the one that its nanny has spawned."""
+    return [p for p in processes_of(job) if "spawn_main" in " ".join(p.cmdline())]
+
+
+def nanny_of(job: str) -> list[psutil.Process]:
+    return [p for p in processes_of(job) if "dask_worker" in " ".join(p.cmdline())]
+
+
+# --- what works --------------------------------------------------------------------------------
+
+
+def test_workers_are_jobs_and_nothing_is_left_when_it_is_closed(site, config):
+    with open_cluster(config, "reduce") as cluster:
+        futures = [cluster.client.submit(where, pure=False) for _ in range(4)]
+        jobs = {job for job, _, _ in cluster.client.gather(futures)}
+        assert jobs <= set(site.squeue())
+        assert set(cluster.client.nthreads().values()) == {1}
+        assert cluster.client.scheduler.address.startswith("tls://127.0.0.1:")
+        assert cluster.walltime_s == 1200
+        keys = sorted(Path(config.folder).glob("tls-*/*"))
+        assert {path.name for path in keys} == {"ca.pem", "key.pem", "lock"}
+        assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
+        family = processes_of(*jobs)
+    assert not list(Path(config.folder).glob("tls-*"))
+    wait_until(lambda: not site.squeue() and not alive(family), "something is left")
+
+
+def test_a_stack_gets_wide_workers_of_the_same_configuration(site):
+    config = slurm_config(site, workers=1, stack={"cores": 3, "memory": "2 GiB"})
+    with open_cluster(config, "stack") as cluster:
+        cluster.client.wait_for_workers(1)
+        assert list(cluster.client.nthreads().values()) == [3]
+        assert site.squeue("%C %m") == ["3 2G"]
+
+
+def test_another_user_can_neither_submit_nor_look_on(site, config):
+    import distributed
+
+    with open_cluster(config) as cluster:
+        address = cluster.client.scheduler.address
+        for tried in (address, address.replace("tls:", "tcp:")):
+            with pytest.raises((OSError, TypeError)):
+                distributed.Client(tried, timeout=3, security=distributed.Security())
+
+
+# --- what is refused, or never begins ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"options": {"queue": "nowhere"}}, "invalid partition"),
+        ({"memory": "99 GiB"}, "Requested node configuration is not available|Memory"),
+        ({"options": {"job_extra_directives": ["--nonsense"]}}, "nonsense"),
+        ({"options": {"walltime": "soon"}}, "Invalid time"),
+    ],
+)
+def test_what_sbatch_rejects_is_an_error_at_once_in_its_words(site, changed, says):
+    with pytest.raises(ClusterError, match=says), open_cluster(slurm_config(site, **changed)):
+        pass
+    assert not site.squeue()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"queue": "shut"}, "PartitionDown"),
+     ({"queue": "short", "walltime": "08:00:00"}, "PartitionTimeLimit"),
+     ({"job_extra_directives": ["--hold"]}, "JobHeldUser")],
+)  # fmt: skip
+def test_a_job_that_pends_for_ever_is_an_error_that_names_the_reason(site, options, reason):
+    with open_cluster(slurm_config(site, options=options)) as cluster:
+        future = cluster.client.submit(where, pure=False)
+        with pytest.raises(ClusterError, match=rf"PENDING \({reason}\)"):
+            list(ends_of([future]))
+
+
+def test_who_waits_for_others_is_told_so_and_goes_on_waiting(site, config, caplog):
+    caplog.set_level("INFO", logger="musedask")
+    blocker = site.ask("sbatch", "--parsable", "--exclusive", "-N2", "--wrap", "sleep 100").strip()
+    wait_until(lambda: "RUNNING" in site.squeue("%T", f"--job={blocker}"))
+    with open_cluster(config) as cluster:
+        future = cluster.client.submit(where, pure=False)
+        waiting = ends_of([future])
+        wait_until(lambda: next(waiting) or "(Resources)" in caplog.text, "nobody tells")
+        site.ask("scancel", blocker)
+        assert future.result(timeout=SOON_S)[0] != blocker
+
+
+@pytest.mark.parametrize(
+    ("python", "says"),
+    [("/nowhere/python", r"exit code 127.*/nowhere/python"), ("/usr/bin/true", "COMPLETED"),
+     ("/usr/bin/env python3 -S", "No module named|FAILED")],
+)  # fmt: skip
+def test_a_wrong_python_on_the_nodes_is_an_error_with_the_end_of_the_job_s_output(
+    site, python, says
+):
+    with open_cluster(slurm_config(site, options={"python": python})) as cluster:
+        future = cluster.client.submit(where, pure=False)
+        with pytest.raises(ClusterError, match=rf"(?s)before they had done anything.*{says}"):
+            list(ends_of([future]))
+
+
+def test_a_worker_that_cannot_read_its_tasks_is_not_replaced_for_ever(site, config, monkeypatch):
+    """As where the Python of the nodes has no musedask, or another one."""
+    monkeypatch.delenv("PYTHONPATH")
+    with open_cluster(config) as cluster:
+        future = cluster.client.submit(where, pure=False)
+        with pytest.raises(ClusterError, match=r"No module named 'test_slurm'"):
+            list(ends_of([future]))
+
+
+def test_a_machine_without_slurm_and_a_controller_that_is_dead_are_told_apart(
+    site, config, monkeypatch
+):
+    site.kill_daemon("slurmctld")
+    try:
+        with pytest.raises(ClusterError, match="Unable to contact slurm controller"):
+            jobs_under_way()
+    finally:
+        site.start_controller()
+        wait_until(lambda: site.node_states())
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(MissingError, match="no client of SLURM"):
+        jobs_under_way()
+
+
+def test_an_interface_that_is_not_there_is_named(site):
+    with pytest.raises(InputError, match="ib7"), open_cluster(slurm_config(site, interface="ib7")):
+        pass
+
+
+# --- what dies ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["worker", "nanny", "scancel", "node", "walltime"])
+def test_what_ran_where_something_died_is_done_elsewhere(site, config, tmp_path, how):
+    """And the place is filled: two workers are there again."""
+    with open_cluster(config) as cluster:
+        submit = cluster.client.submit
+        cluster.client.wait_for_workers(2, timeout=SOON_S)
+        future = submit(mark, str(tmp_path), "one", 35.0 if how == "walltime" else 4.0, pure=False)
+        (job,) = wait_until(lambda: begun(tmp_path, "one"), "it does not begin")
+        family = processes_of(job)
+        if how == "worker":
+            assert send(worker_of(job)) == 1
+        elif how == "nanny":
+            assert send(nanny_of(job)) == 1
+        elif how == "scancel":
+            site.ask("scancel", job)
+        elif how == "walltime":
+            site.expire(job)
+        else:
+            node = site.squeue("%N", f"--job={job}")[0]
+            site.kill_node(node)
+        for _ in ends_of([future]):
+            pass
+        assert future.result() in site.squeue("%A")
+        assert len(begun(tmp_path, "one")) == 2
+        wait_until(lambda: len(cluster.client.nthreads()) == 2, "nobody takes its place")
+        if how != "worker":
+            assert not alive(family)
+            told = wait_until(lambda: cluster.watch.words([job]))
+            wanted = {"nanny": "FAILED", "scancel": "CANCELLED", "node": "NODE_FAIL|COMPLETING",
+                      "walltime": "TIMEOUT"}  # fmt: skip
+            assert any(word in told for word in wanted[how].split("|")), told
+        if how == "node":
+            site.start_node(node)
+
+
+def test_a_dead_node_s_reason_is_slurm_s(site, config):
+    with open_cluster(config) as cluster:
+        cluster.client.wait_for_workers(2, timeout=SOON_S)
+        job, node = site.squeue("%A %N")[0].split()
+        site.kill_node(node)
+        try:
+            wait_until(lambda: "NODE_FAIL" in str(end_of(job)), lambda: str(end_of(job)))
+            assert node in cluster.watch.words([job])
+        finally:
+            site.start_node(node)
+
+
+# --- reductions --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slurm_run(tmp_path, monkeypatch):
+    found = make_run(tmp_path / "night", seconds=0.2)
+    monkeypatch.setenv("MUSEDASK_ESOREX", str(found.stub / "esorex"))
+    return found
+
+
+def test_a_reduction_is_the_same_on_threads_local_processes_and_slurm(
+    slurm_run: SlurmRun,
+):
+    report = slurm_run.reduce()
+    assert report.ok, str(report)
+    made = slurm_run.products()
+    assert {path.split("/")[1] for path in made} >= {"muse_bias", "muse_flat", "muse_scibasic"}
+    for kind in ("threads", "local"):
+        shutil.rmtree(slurm_run.folder / "products")
+        assert slurm_run.reduce(kind=kind).ok
+        assert slurm_run.products() == made
+
+
+def test_a_job_that_is_killed_for_its_memory_fails_and_says_so(slurm_run: SlurmRun):
+    slurm_run.behave(seconds=60, hog_mb=1500, only=["muse_bias"])
+    report = slurm_run.reduce()
+    failed = [outcome for _, outcome in report.failed]
+    assert failed
+    assert all("OUT_OF_MEMORY" in one.reason for one in failed), [one.reason for one in failed]
+    assert all("more memory in [cluster]" in one.reason for one in failed)
+    assert {job.recipe for job, _ in report.failed} == {"muse_bias"}
