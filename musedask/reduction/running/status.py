@@ -6,8 +6,8 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from musedask.cluster import cores
@@ -57,6 +57,8 @@ class Status:
     """What its jobs took."""
     workers: int
     """How many run at once."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """What the plan's finished jobs took, by key."""
     stale: tuple[Stale, ...] = ()
     """Finished jobs that the plan does not have: of other frames, parameters or versions."""
     changed: tuple[str, ...] = ()
@@ -140,16 +142,21 @@ class Status:
         return "\n".join([hint, *lines]) if bad else ""
 
     def _path(self) -> str:
-        """The chain of jobs that nothing can shorten."""
+        """The chain of jobs that nothing can shorten: of what is left, or of all that was done."""
         todo = tuple(job for job in self.plan if job.key not in self.outcomes)
-        if not todo:
-            return ""
+        if not todo and len(self.seconds) < len(self.plan):
+            return ""  # some have failed
         rest = Plan(todo, earlier=tuple(j for j in self.plan if j.key in self.outcomes))
-        path = critical_path(rest, self.durations)
-        seconds = sum(map(self.durations, path))
-        lines = [f"  {job.title}, {spoken(self.durations(job))}" for job in path[:PATH_SHOWN]]
+
+        def seconds_of(job: Job) -> float:
+            return self.seconds.get(job.key) or self.durations(job)
+
+        path = critical_path(rest if todo else self.plan, seconds_of)
+        took = "" if todo else " of all that was done"
+        lines = [f"  {job.title}, {spoken(seconds_of(job))}" for job in path[:PATH_SHOWN]]
         more = [f"  and {len(path) - PATH_SHOWN} more"] if len(path) > PATH_SHOWN else []
-        return "\n".join([f"longest chain, {spoken(seconds)}", *lines, *more])
+        total = spoken(sum(map(seconds_of, path)))
+        return "\n".join([f"longest chain{took}, {total}", *lines, *more])
 
     def _changes(self) -> str:
         """What has changed since the plan was made."""
@@ -210,6 +217,7 @@ def status_of(run: Run) -> Status:
     return Status(
         folder=run.folder, plan=plan, outcomes=settled(plan.jobs, known), running=running,
         holder=holder, durations=durations, workers=run.config.cluster.workers or cores(),
+        seconds={job.key: records[job.key].wall_s for job in plan if job.key in records},
         stale=stale_jobs(folders.products, plan), changed=changed_files(plan),
         new_config=_is_newer(run.folder / CONFIG_NAME, run.state / PLAN),
     )  # fmt: skip
