@@ -17,6 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from command_line import succeeded
 from exposure_cubes import file_cube, memory_cube
+from pixel_table import combine_pixel_tables
 
 from musedask.alignment.collapse import collapse
 from musedask.alignment.image import FieldImage
@@ -258,3 +259,19 @@ def test_images_do_as_well_as_cubes_and_relative_offsets_are_differences(files, 
     first = OffsetTable.read(absolute).rows[0]
     found = (first.ra_offset_arcsec, first.dec_offset_arcsec)
     assert found == pytest.approx((EAST, NORTH), abs=TOLERANCE_ARCSEC)
+
+
+@pytest.mark.real_esorex
+def test_the_pipeline_says_that_it_applied_what_was_measured(aligned, tmp_path):
+    _, offsets = aligned
+    offsets.write(tmp_path / "offset_list.fits")
+    dates = [row.date_obs for row in offsets]
+    product = combine_pixel_tables(
+        tmp_path, dates, (tmp_path / "offset_list.fits", "OFFSET_LIST"), dec_deg=DEC
+    )
+    header = fits.getheader(product)
+    for n, row in enumerate(offsets, start=1):
+        assert header[f"ESO DRS MUSE OFFSET{n} DATE-OBS"] == row.date_obs
+        ra, dec = (header[f"ESO DRS MUSE OFFSET{n} {key}"] * 3600.0 for key in ("DRA", "DDEC"))
+        assert ra * np.cos(np.radians(row.dec_deg)) == pytest.approx(row.ra_offset_arcsec, abs=1e-6)
+        assert dec == pytest.approx(row.dec_offset_arcsec, abs=1e-6)
