@@ -69,6 +69,7 @@ def make_mosaic(
     *,
     weighting: Weighting = "noise",
     pixel_arcsec: float | None = None,
+    like: FieldImage | None = None,
 ) -> FieldImage:
     """Put images together, each where its offset places it; computes.
 
@@ -89,6 +90,8 @@ def make_mosaic(
     pixel_arcsec
         Side of the mosaic's pixels, that of the first image's by default;
         larger ones leave out light, since nothing is averaged over a pixel.
+    like
+        An image whose pixels are taken, instead of a lattice around all images.
 
     Returns
     -------
@@ -118,7 +121,8 @@ def make_mosaic(
     rows = [None if offsets is None else offsets.find(h.date_obs, h.name) for h in headers]
     places = [_placed(header, row) for header, row in zip(headers, rows, strict=True)]
     pixel = pixel_arcsec or math.sqrt(places[0].pixel_area_arcsec2)
-    lattice, shape = _lattice(places, headers, pixel)
+    around = _lattice(places, headers, pixel) if like is None else (like.projection, like.shape)
+    lattice, shape = around
     sums = _Sums.empty(shape)
     has_variance = True
     for header, place in zip(headers, places, strict=True):

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from musedask.alignment.image import FieldImage
+from musedask.alignment.image_noise import pixel_noise
 from musedask.alignment.material import Compared
 
 Floats32 = np.ndarray[Any, np.dtype[np.float32]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
-MAD_TO_SIGMA = 1.482602218505602
 _LARGEST = 60000.0
 """Just inside what half precision holds."""
 _DETECTED_SIGMA = 5.0
@@ -42,13 +42,12 @@ def packed_bits(mask: Bools) -> str:
 
 def noise_of(image: FieldImage) -> float:
     """One number for the noise: of the variance, or of the pixels themselves."""
-    flux = image.flux[np.isfinite(image.flux)]
     if image.variance is not None:
         variance = image.variance[np.isfinite(image.variance) & (image.variance > 0)]
         if variance.size:
             return math.sqrt(float(np.median(variance)))
-    sigma = MAD_TO_SIGMA * float(np.median(np.abs(flux - np.median(flux))))
-    return sigma or float(np.std(flux)) or 1.0
+    sigma = pixel_noise(image.flux)
+    return sigma if sigma > 0 else float(np.nanstd(image.flux)) or 1.0
 
 
 def images_record(compared: Compared) -> dict[str, Any]:

@@ -74,7 +74,10 @@ def mosaic_record(overview: Overview) -> dict[str, Any]:
     """The mosaic and the reference on its pixels, north up."""
     ny, nx = overview.mosaic.shape
     binned = math.ceil(max(nx, ny) / LONGEST_SIDE)
-    mosaic, reference = (_binned(one, binned) for one in (overview.mosaic, overview.reference))
+    mosaic = _binned(overview.mosaic, binned)
+    reference = np.full_like(mosaic, np.nan)
+    if overview.reference is not None:
+        reference = _binned(overview.reference, binned)
     unit = noise_of(FieldImage(flux=mosaic, projection=overview.mosaic.projection))
     ra, dec = overview.mosaic.projection.to_sky((nx - 1) / 2.0, (ny - 1) / 2.0)
     bright = np.nanpercentile(mosaic, 99.7) / unit
@@ -94,7 +97,6 @@ def mosaic_record(overview: Overview) -> dict[str, Any]:
         "rms": float(np.sqrt(np.nanmean(difference**2))) if np.isfinite(difference).any() else None,
         "mosaic": half_floats(mosaic, unit),
         "reference": half_floats(reference, unit),
-        "reference_name": overview.reference.name,
     }  # fmt: skip
 
 

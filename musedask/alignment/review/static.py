@@ -10,7 +10,7 @@ from musedask.alignment.review.overview import make_overview, usable
 from musedask.alignment.review.page_data import mosaic_record, script, summary
 from musedask.alignment.review.page_files import PAGE, page_files
 from musedask.alignment.review.session import Review
-from musedask.errors import FileError, MissingError
+from musedask.errors import FileError, MusedaskError
 from musedask.progress import Progress
 from musedask.whole_files import write_whole
 
@@ -55,7 +55,7 @@ def write_static(
         pairs = usable(review.material, review.table())
         mosaic = mosaic_record(make_overview(pairs, review.material.folder))
         mosaic["folder"] = str(review.material.folder)
-    except MissingError as err:
+    except MusedaskError as err:
         mosaic = {"error": str(err)}
     write_whole(path / DATA / "mosaic.js", script("mosaic", mosaic))
     write_whole(path / DATA / "summary.js", script("summary", records))

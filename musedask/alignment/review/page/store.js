@@ -134,7 +134,7 @@
     Object.assign(exposure, structuredClone(exposure.original));
     for (const decision of exposure.local) {
       const row = exposure.row;
-      if (decision.action === "reset") Object.assign(exposure, structuredClone(exposure.original));
+      if (decision.action === "reset") showMeasured(exposure);
       else if (decision.action === "masked") showMasked(exposure, decision.masked);
       else {
         row.decision = decision.action;
@@ -151,6 +151,14 @@
     }
     exposure.history = exposure.history.concat(exposure.local.map((one) => (
       { action: one.action, who: "here", when: one.decided_at })));
+  }
+
+  function showMeasured(exposure) {
+    const m = exposure.measured;
+    Object.assign(exposure, { masked: [], provisional: false });
+    Object.assign(exposure.row, { ra_offset_arcsec: m.ra_offset_arcsec, dec_offset_arcsec: m.dec_offset_arcsec,
+      ra_error_arcsec: m.ra_error_arcsec, dec_error_arcsec: m.dec_error_arcsec, grade: m.grade,
+      method: m.method, note: "", decision: "", decided_by: "", decided_at: "" });
   }
 
   function showMasked(exposure, masked) {
