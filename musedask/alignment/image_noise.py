@@ -14,6 +14,8 @@ ZERO_PIXELS = 100
 """Connected pixels of exact 0 that are no data; fewer may be chance."""
 MIN_PAIRS = 100
 """Pairs of neighbours from which a noise can be told."""
+SAMPLE = 1 << 19
+"""Pixels, about, that are looked at of a large image: medians of them are known to 0.2 %."""
 TOO_FAR = 100.0
 """A variance that is off the measured one by this factor is none: correlation, the light of
 objects and underestimated errors make a factor of ten at most."""
@@ -29,7 +31,8 @@ def pixel_noise(flux: Floats32) -> float:
     flux
         Float32 (y, x), NaN where there is no value.
     """
-    steps = np.diff(flux, axis=1)
+    # Rows far apart tell as much of a large image as all of them.
+    steps = np.diff(flux[:: 1 + flux.size // SAMPLE], axis=1)
     steps = steps[np.isfinite(steps)]
     if steps.size < MIN_PAIRS:
         return float("nan")
@@ -69,7 +72,7 @@ def variance_fault(variance: Floats32, flux: Floats32) -> str:
     noise = pixel_noise(flux)
     if not noise > 0:
         return ""
-    ratio = float(np.median(variance[good])) / noise**2
+    ratio = _median(variance[good]) / noise**2
     if not 1 / TOO_FAR < ratio < TOO_FAR:
         return f"is {ratio:.3g} times what the scatter of neighbours says"
     return ""
@@ -89,8 +92,8 @@ def variance_of_weight(weight: Floats32, flux: Floats32) -> Floats32 | None:
     good = np.isfinite(flux) & np.isfinite(weight) & (weight > 0)
     if not good.any():
         return None
-    noise = pixel_noise(np.where(good, flux, np.float32(np.nan)))
-    middle = float(np.median(weight[good]))
+    noise = pixel_noise(flux)
+    middle = _median(weight[good])
     expected = noise**2 * middle
     scale = 1.0
     if noise > 0 and not 1 / INVERSE_VARIANCE < expected < INVERSE_VARIANCE:
@@ -98,3 +101,8 @@ def variance_of_weight(weight: Floats32, flux: Floats32) -> Floats32 | None:
     variance: Floats32 = np.full(weight.shape, np.nan, np.float32)
     variance[good] = scale / weight[good]
     return variance
+
+
+def _median(values: Floats32) -> float:
+    """Median of some of many values."""
+    return float(np.median(values[:: 1 + values.size // SAMPLE]))
