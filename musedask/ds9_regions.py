@@ -32,6 +32,8 @@ _FRAMES = ("image", "icrs", "fk5", "j2000", "fk4", "b1950", "galactic", "eclipti
 _OTHER_FRAMES = ("linear", "amplifier", "detector", "tile", "wcs")
 _AREAS = ("circle", "ellipse", "box", "annulus", "polygon")
 _NO_AREA = ("point", "line", "vector", "ruler", "compass", "projection", "segment")
+_MOST_NUMBERS = 5000
+"""Parameters of a shape: to read a number as a coordinate takes a tenth of a millisecond."""
 _STATEMENT = re.compile(r"([+-]?)\s*([a-z]+[a-z0-9]*)(.*)")
 _QUOTED = re.compile(r"""\{.*?\}|'.*?'|".*?\"""")
 _INCLUDE = re.compile(r"\binclude\s*=\s*([01])")
@@ -209,6 +211,11 @@ def _shape(word: str, rest: str, frame: str, excluded: bool, number: int, path: 
     if word in ("box", "ellipse") and n >= 4 and n % 2 == 0:
         values.append("0")  # DS9 takes a missing angle as 0
         n += 1
+    if n > _MOST_NUMBERS:
+        raise InputError(
+            f"{path}, line {number}: a {word} of {n} parameters, more than {_MOST_NUMBERS}; draw "
+            "several smaller shapes"
+        )
     good = {
         "circle": n == 3,
         "polygon": n >= 6 and n % 2 == 0,

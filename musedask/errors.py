@@ -8,8 +8,23 @@ value) and what to do about it.
 from __future__ import annotations
 
 
+LONGEST_MESSAGE = 5000
+"""Characters of an error's text: errors quote what files hold, which may be anything."""
+
+
 class MusedaskError(Exception):
-    """Base of everything that musedask raises on purpose."""
+    """Base of everything that musedask raises on purpose.
+
+    Its text can be shown on any terminal: what is not printable in it is
+    escaped, and of a very long one the middle is left out.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > LONGEST_MESSAGE:
+            half = LONGEST_MESSAGE // 2
+            text = f"{text[:half]} ... {text[-half:]}"
+        return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 class InputError(MusedaskError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,7 +145,7 @@ def _headers(path: Path) -> list[Hdu]:
     """Headers of the first two HDUs; nothing else is read."""
     if path.is_dir():
         raise FileError(f"{path}: a folder, not a FITS cube")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileError(f"{path}: there is no such file")
     headers = read_first_headers(path, 2)
     return headers if headers[0].get("DATE-OBS") is None else headers[:1]

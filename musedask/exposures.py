@@ -341,7 +341,7 @@ def _check_rows(table: Table, what: str, must_exist: bool, must_use: bool) -> No
                     f"{_row(table, i, what)}: {spec.name} = {value:g}, expected a number above 0; "
                     "write nan if it is not known"
                 )
-            if spec.is_path and value and must_exist and not Path(value).is_file():
+            if spec.is_path and value and must_exist and not os.path.isfile(value):
                 raise FileError(
                     f"{_row(table, i, what)}: {spec.name} {value} is not there; correct it, or "
                     "set use to False"

@@ -52,7 +52,10 @@ def opened(path: Path, label: str | None = None) -> Iterator[BinaryIO]:
     """
     label = label or os.fspath(path)
     with as_file_error(label):
-        mode = os.stat(path).st_mode
+        try:
+            mode = os.stat(path).st_mode
+        except ValueError:
+            raise FileError(f"{label!r}: is no name of a file") from None
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise FileError(f"{label}: is no regular file but a pipe or a device; copy its content")
         with open(path, "rb") as file:

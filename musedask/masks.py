@@ -216,7 +216,7 @@ def read_mask_image(
         If it has no such image, or one of another shape than ``shape``.
     """
     name = Path(path)
-    if not name.is_file():
+    if not os.path.isfile(name):
         raise FileError(
             f"{name}: there is no such mask; correct the path or clear it in the exposure table"
         )

@@ -103,4 +103,4 @@ def _paired(path: str | os.PathLike[str], cubes: str | os.PathLike[str], size: i
 def _beside(mask: str) -> str:
     """The region file beside a mask, if there is one."""
     region = Path(mask).with_name(Path(mask).name.split(".fits")[0] + ".reg") if mask else None
-    return str(region) if region is not None and region.is_file() else ""
+    return str(region) if region is not None and os.path.isfile(region) else ""

@@ -100,8 +100,11 @@ class Hdu:
         """Length of the data without what fills their last block."""
         if not self.shape:
             return 0
-        pcount, gcount = self.get("PCOUNT") or 0, self.get("GCOUNT") or 1
-        return abs(self._integer("BITPIX")) // 8 * int(gcount) * (pcount + math.prod(self.shape))
+        pcount, gcount = (
+            self._integer(key) if self.get(key) is not None else default
+            for key, default in (("PCOUNT", 0), ("GCOUNT", 1))
+        )
+        return abs(self._integer("BITPIX")) // 8 * gcount * (pcount + math.prod(self.shape))
 
     @property
     def is_image(self) -> bool:

@@ -170,9 +170,14 @@ def sky_projection(hdu: Hdu, label: str) -> SkyProjection:
     header = fits.Header()
     for key in keys:
         value = hdu.get(key)
-        if value is None:
-            raise InputError(f"{label}: {key} has no value that can be read; repair that card")
-        header[key] = value
+        try:
+            if value is None:
+                raise ValueError
+            header[key] = value
+        except ValueError:
+            raise InputError(
+                f"{label}: {key} has no value that can be read; repair that card"
+            ) from None
     for key in ("CTYPE1", "CTYPE2"):
         if str(header.get(key, "")).endswith("-SIP"):
             raise InputError(f"{label}: {key} = {header[key]}: distortions are not read")

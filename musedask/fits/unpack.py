@@ -18,9 +18,8 @@ import os
 import re
 import shutil
 import struct
-import tempfile
 import time
-import zlib
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -29,7 +28,7 @@ from typing import BinaryIO
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyError, VerifyWarning
+from astropy.io.fits.verify import VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 
 from musedask.errors import FileError, InputError, MusedaskError
@@ -42,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 _GZIP = b"\x1f\x8b"
 _COPY = re.compile(r"-[0-9a-f]{24}\.fits$")
 """How names of copies end: nothing else in the folder is ours."""
+_LONGEST_STEM = 100
+"""Characters of a file's name that its copy keeps: names end at 255 bytes."""
 _PIECE = 1 << 22
 _SPARE = 64 << 20
 """Bytes that stay free on the disk of the cache."""
@@ -130,7 +131,7 @@ def _unpacked(
     key = repr((os.path.abspath(path), status.st_size, status.st_mtime_ns))
     digest = hashlib.sha256(key.encode()).hexdigest()[:24]
     folder = cache_folder()
-    target = folder / f"{plain_stem(label)}-{digest}.fits"
+    target = folder / f"{plain_stem(label)[:_LONGEST_STEM]}-{digest}.fits"
     with _space(label, folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_suffix(".lock")):
@@ -180,18 +181,17 @@ def _write_copy(
     times_ns: tuple[int, int],
 ) -> None:
     """Unpack under a temporary name, see that it is FITS, and give it its name."""
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
+    temporary = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with os.fdopen(descriptor, "wb") as out:
+        with temporary.open("xb") as out:  # with the user's umask, which mkstemp would not heed
             unpack(path, out)
             out.flush()
             os.fsync(out.fileno())
         read_fits(temporary, label)
         os.utime(temporary, ns=times_ns)
         os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -211,12 +211,14 @@ def _space(label: str, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _damage(label: str) -> Iterator[None]:
-    """Turn what unpacking raises for a damaged file into a FileError."""
+    """Turn what unpacking raises for a damaged file into a FileError; other OSErrors stay."""
     try:
         yield
     except MusedaskError:
         raise
-    except (EOFError, gzip.BadGzipFile, zlib.error, VerifyError, struct.error) as err:
+    except Exception as err:  # astropy raises what it likes on damaged files
+        if isinstance(err, OSError) and not isinstance(err, gzip.BadGzipFile):
+            raise
         raise FileError(
             f"{label}: cannot be unpacked, it is damaged or cut off ({readable(str(err), 300)}); "
             "copy or download it again"

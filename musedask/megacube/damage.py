@@ -14,7 +14,11 @@ import numpy as np
 import xarray as xr
 
 from musedask.errors import FileError, MusedaskError
+from musedask.files import read_json
 from musedask.wording import readable
+
+_LONGEST_AXIS = 10_000_000
+"""Values along an axis of a store; a mosaic of the whole sky would have fewer."""
 
 
 @contextmanager
@@ -59,9 +63,20 @@ def open_labelled(path: Path, group: str) -> xr.Dataset:
         If it is damaged.
     """
     with damage_as_error(path / group):
+        _check_sizes(path, group)
         return xr.open_dataset(
             str(path), group=group, engine="zarr", consolidated=True, chunks=None, cache=False
         )
+
+
+def _check_sizes(path: Path, group: str) -> None:
+    """Raise a ValueError for an axis that cannot be one: opening reads the labels of each."""
+    document = read_json(path / "zarr.json")
+    held = document["consolidated_metadata"]["metadata"]
+    for name, array in held.items():
+        shape = array.get("shape", [])
+        if str(name).rpartition("/")[0] == group and len(shape) == 1 and shape[0] > _LONGEST_AXIS:
+            raise ValueError(f"{name} has {shape[0]} values")
 
 
 def lazily(

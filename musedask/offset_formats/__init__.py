@@ -64,7 +64,7 @@ def read_offsets(
 ) -> OffsetTable:
     """Read an offset file; see :meth:`musedask.offsets.OffsetTable.read`."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileError(f"{path}: no such file, an offset table was expected there")
     if exposures is not None and not exposures:
         raise InputError(f"{path}: the list of exposures is empty; give those to be stacked")
