@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from musedask.files import read_bytes
 from musedask.fits.unpack import cache_folder
 from musedask.reduction.finding.headers import WANTED, HeaderFacts
+from musedask.whole_files import appearing
 
 FORMAT = "musedask inventory"
 VERSION = 1
@@ -52,11 +53,11 @@ def read_inventory(path: Path) -> tuple[Entries, str]:
         nothing and no note if there is none yet.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}, ""
+        if not os.path.lexists(path):
+            return {}, ""
+        content = json.loads(read_bytes(path))
     except OSError as err:
-        return {}, f"{path}: the inventory cannot be read ({err.strerror}): all files were read"
+        return {}, f"{err}: the inventory cannot be read, all files were read"
     except (ValueError, RecursionError):
         return {}, f"{path}: the inventory is broken: all files were read again"
     try:
@@ -86,14 +87,8 @@ def write_inventory(path: Path, entries: Entries) -> str:
     content = {"format": FORMAT, "version": VERSION, "wanted": WANTED, "files": files}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as out:
-                json.dump(content, out, separators=(",", ":"))
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with appearing(path) as partial, partial.open("x", encoding="ascii") as out:
+            json.dump(content, out, separators=(",", ":"))
     except OSError as err:
         return f"{path}: the inventory cannot be written ({err.strerror or err})"
     return ""

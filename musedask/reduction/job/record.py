@@ -8,7 +8,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from musedask.errors import MissingError
 from musedask.files import read_bytes
@@ -192,7 +193,33 @@ def _from_json(folder: Path, content: Mapping[str, Any]) -> JobRecord:
     for field in fields(JobRecord):
         if isinstance(given.get(field.name), list):
             given[field.name] = tuple(given[field.name])
-    return JobRecord(folder=folder, **given)
+    record = JobRecord(folder=folder, **given)
+    for one in (record, *record.products, *record.inputs):
+        _check_types(one)
+    for product in record.products:
+        # Whoever may write a record could name any file else, and have it taken for a product.
+        if not product.file or os.path.basename(product.file) != product.file:
+            raise ValueError(f"{product.file!r} is no name of a file in this folder")
+        if product.file in (os.curdir, os.pardir):
+            raise ValueError(f"{product.file!r} is a folder")
+    return record
+
+
+def _check_types(one: JobRecord | Product | UsedFile) -> None:
+    """Raise a TypeError if a value is not of the type of its field."""
+    for name, kind in get_type_hints(type(one)).items():
+        value = getattr(one, name)
+        kinds = (get_origin(kind) or kind,) if get_origin(kind) is not UnionType else get_args(kind)
+        if kinds == (float,):
+            kinds = (float, int)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise TypeError(f"{name} = {value!r}")
+        if (
+            kinds == (tuple,)
+            and get_args(kind) == (str, ...)
+            and not all(isinstance(item, str) for item in value)
+        ):
+            raise TypeError(f"{name} = {value!r}")
 
 
 def _size(path: Path) -> int | None:

@@ -24,6 +24,9 @@ LINKS = "inputs"
 """Folder below the scratch folder for links with clean names."""
 _LONGEST = 900
 """Characters of a path: CFITSIO reads no more than 1024."""
+_LONGEST_NAME = 100
+_CLEAN = re.compile(r"/[!-~]*")
+"""A path that a SOF can hold: printable ASCII without blanks."""
 _IDENTITY = re.compile(r"(\d+)-(\d+)-")
 
 
@@ -149,9 +152,9 @@ def _check_unchanged(item: FileInput) -> None:
 
 def _clean(path: str, scratch: Path, number: int) -> str:
     """The path itself, or a link to it that esorex can read."""
-    if not re.search(r"\s", path) and len(path) <= _LONGEST:
+    if _CLEAN.fullmatch(path) and len(path) <= _LONGEST:
         return path
-    clean = re.sub(r"\s+", "_", os.path.basename(path))
+    clean = re.sub(r"[^!-~]+", "_", os.path.basename(path))[-_LONGEST_NAME:]
     name = f"{LINKS}/{number}/{clean}"
     with writing(scratch / name):
         (scratch / name).parent.mkdir(parents=True)
