@@ -143,7 +143,7 @@ def group_pointings(
 
 def _headers(path: Path) -> list[Hdu]:
     """Headers of the first two HDUs; nothing else is read."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise FileError(f"{path}: a folder, not a FITS cube")
     if not os.path.isfile(path):
         raise FileError(f"{path}: there is no such file")

@@ -283,8 +283,9 @@ def _funpacked_size(hdu: Hdu) -> int:
 def _funpack(file: FitsFile, out: BinaryIO) -> None:
     """Unpack each compressed image of a file, a few channels at a time; copy the others."""
     was_primary = any(hdu.is_compressed and hdu.get("ZSIMPLE") is True for hdu in file.hdus)
-    with quiet(VerifyWarning, AstropyUserWarning), fits.open(
-        file.path, memmap=True, do_not_scale_image_data=True
+    # Opened here, since astropy leaves a damaged file open.
+    with quiet(VerifyWarning, AstropyUserWarning), open(file.path, "rb") as packed, fits.open(
+        packed, memmap=True, do_not_scale_image_data=True
     ) as hdulist:  # fmt: skip
         for hdu in file.hdus:
             if hdu.is_compressed:

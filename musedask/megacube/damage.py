@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,13 +71,22 @@ def open_labelled(path: Path, group: str) -> xr.Dataset:
 
 
 def _check_sizes(path: Path, group: str) -> None:
-    """Raise a ValueError for an axis that cannot be one: opening reads the labels of each."""
+    """Raise a ValueError for an axis that cannot be one, and for files that are none.
+
+    Opening reads the labels of each axis.
+    """
     document = read_json(path / "zarr.json")
     held = document["consolidated_metadata"]["metadata"]
     for name, array in held.items():
         shape = array.get("shape", [])
         if str(name).rpartition("/")[0] == group and len(shape) == 1 and shape[0] > _LONGEST_AXIS:
             raise ValueError(f"{name} has {shape[0]} values")
+    for folder in (path / group, *(path / str(name) for name in held)):
+        if folder.is_dir() and (folder == path / group or folder.parent == path / group):
+            with os.scandir(folder) as entries:
+                odd = next((e.name for e in entries if not (e.is_file() or e.is_dir())), None)
+            if odd is not None:  # reading a pipe would wait for ever
+                raise ValueError(f"{folder / odd} is no file")
 
 
 def lazily(

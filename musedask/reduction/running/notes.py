@@ -135,7 +135,7 @@ class Notes:
             named = ("log_end", "warnings", "lost_in")
             lists = {key: tuple(given["outcome"].get(key, ())) for key in named}
             return Outcome(**{**given["outcome"], **lists}), int(given["lasting"])
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
 
