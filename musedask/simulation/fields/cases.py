@@ -18,7 +18,7 @@ Kind = Literal["field", "crowded", "empty", "mover", "satellite", "half"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """``field``: galaxies and a few stars; ``crowded``: a globular cluster; ``empty``: nothing
 brighter than I = 27; ``mover``: as empty, with a bright star that has moved; ``satellite``: as
-empty, with a trail; ``half``: a field of which the reference covers half."""
+empty, with a trail; ``half``: a field of which the reference covers less than half."""
 _SCENE_ARCSEC = 118.0
 _EMPTY_MAG = 27.0
 
@@ -112,7 +112,7 @@ def _reference_spec(rng: np.random.Generator, kind: Kind) -> ReferenceSpec:
     if kind == "half":
         return replace(
             spec,
-            cut_arcsec=float(rng.uniform(-6, 3)),
+            cut_arcsec=float(rng.uniform(-10, -2)),
             cut_angle_deg=float(rng.uniform(0, 360)),
         )
     return spec
