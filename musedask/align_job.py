@@ -337,6 +337,23 @@ def files_of_run(run: Run) -> list[str]:
     return [*map(str, placed), *apart]
 
 
+def job_after_reduction(run: Run, *, ok: bool) -> AlignJob | None:
+    """What has to be aligned before a reduction can go on; None if it does not wait for that.
+
+    Parameters
+    ----------
+    run
+        The run, whose cubes before any offset are done as far as they can be.
+    ok
+        Whether no job failed. Exposures that are aligned with one another wait for
+        one another; with a reference each is measured alone.
+    """
+    config = run.config.reduction
+    if config.offsets != "measured" or not (ok or config.reference):
+        return None
+    return job_of_run(run, only_new=True)
+
+
 def job_of_run(run: Run, *, only_new: bool = False) -> AlignJob | None:
     """What is aligned of a run: all its exposures, as its configuration says.
 

@@ -166,18 +166,16 @@ def _aligned(run: Path, report: ReductionReport, last: str | None) -> AlignRepor
     from musedask.run import open_run
 
     opened = open_run(run)
-    config = opened.config
-    # Exposures that are aligned with one another wait for one another.
-    if config.reduction.offsets != "measured" or not (report.ok or config.reduction.reference):
+    if opened.config.reduction.offsets != "measured":
         return None
     from musedask import align_job
     from musedask.cluster import open_cluster
 
-    job = align_job.job_of_run(opened, only_new=True)
+    job = align_job.job_after_reduction(opened, ok=report.ok)
     if job is None:
         return None
     with (
-        open_cluster(config.cluster),
+        open_cluster(opened.config.cluster),
         console.compilation_said(),
         console.progress_bar("align", "exposures") as bar,
     ):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from musedask import stack_job
+from musedask import align_job, stack_job
 from musedask.cluster import open_cluster
 from musedask.config import CONFIG_NAME
 from musedask.demo.raw_comparison import (
@@ -24,7 +24,7 @@ from musedask.megacube import open_megacube
 from musedask.progress import Progress
 from musedask.reduction.job.installation import installation
 from musedask.reduction.running.reduce import reduce
-from musedask.run import open_run, write_new
+from musedask.run import Run, open_run, write_new
 from musedask.simulation.raw import RawSpec, RawTruth, read_raw_truth, simulate_raw
 from musedask.stacking import StackOptions
 
@@ -56,7 +56,7 @@ CONFIG = f"""\
 [reduction]
 raw = ["raw"]
 static = ["static"]
-offsets = "exp_align"
+offsets = "measured"
 final = "cubes"
 wavelengths = "common"
 
@@ -143,10 +143,14 @@ def run_night(
         write_new(folder / CONFIG_NAME, CONFIG)
     run = open_run(folder)
     say("reducing them with the recipes of ESO's MUSE pipeline")
-    with open_cluster(run.config.cluster), shown() as show:
-        report = reduce(run, show=show)
-    if not report.ok:
-        raise FileError(f"the reduction of the demo's raw frames failed:\n{report}")
+    with open_cluster(run.config.cluster):
+        report = _reduced(run, shown)
+        align = align_job.job_after_reduction(run, ok=report.ok)
+        if align is not None:
+            say("measuring where the exposures point, and reducing them onto one grid")
+            with bar("align", "exposures") as progress:
+                align_job.run(align, progress)
+            report = _reduced(run, shown)
     say("stacking the exposures")
     store = folder / "megacube.zarr"
     job = stack_job.StackJob(
@@ -157,6 +161,14 @@ def run_night(
         stack_job.run(job, progress)
     export_fits(open_megacube(store)["mean"], folder / "mean.fits", overwrite=True)
     return _report(folder, truth, report, time.monotonic() - started)
+
+
+def _reduced(run: Run, shown: Shown) -> ReductionReport:
+    with shown() as show:
+        report = reduce(run, show=show)
+    if not report.ok:
+        raise FileError(f"the reduction of the demo's raw frames failed:\n{report}")
+    return report
 
 
 def _raw_frames(folder: Path, bar: Bar, say: Callable[[str], None]) -> RawTruth:
