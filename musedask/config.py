@@ -20,7 +20,7 @@ AUTOCALIBRATIONS = ("none", "deepfield", "user")
 FINALS = ("none", "cubes", "combine")
 COMBINE_BY = ("target", "pointing", "all")
 CLUSTERS = ("threads", "local", "slurm", "address")
-CLUSTER_STAGES = ("reduce", "scipost", "stack")
+CLUSTER_STAGES = ("reduce", "scipost", "stack", "client")
 Parameters = tuple[tuple[str, str], ...]
 
 
@@ -165,7 +165,8 @@ class ClusterConfig:
     """``[cluster.options]`` of the site's file: what Dask's own configuration says of the site
     counts more."""
     stages: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
-    """``[cluster.reduce]``, ``[cluster.scipost]``, ``[cluster.stack]``: which keys differ there."""
+    """``[cluster.reduce]``, ``[cluster.scipost]``, ``[cluster.stack]``, ``[cluster.client]``:
+    which keys differ there."""
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, CLUSTERS, "cluster")

@@ -90,12 +90,13 @@ def option_of(section: str) -> Callable[..., Callable[[Any], Any]]:
 def set_up_log(verbosity: int) -> None:
     """Send the log to stderr: warnings, with 1 what is being done, with 2 everything of ours."""
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbosity, 2)]
-    handler: logging.Handler = _LogLines(level)
+    handler: logging.Handler = _LogLines()
     if errors.is_terminal:  # through rich, which keeps log and progress bar apart
-        handler = RichHandler(level, errors, show_path=False, show_time=verbosity > 0, markup=False)
+        handler = RichHandler(console=errors, show_path=False, show_time=verbosity > 0, markup=False)
     log = logging.getLogger(LOG)
     log.handlers[:] = [handler]
     log.setLevel(level)
+    logging.getLogger(f"{LOG}.told").setLevel(min(level, logging.INFO))
     warnings.simplefilter("always", MusedaskWarning)
     warnings.showwarning = _show_warning
 

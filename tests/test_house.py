@@ -29,7 +29,7 @@ STAGES = (
     "stacking",
 )
 """Rooms that stand side by side and meet in the nouns of the top level."""
-CALLERS = ("", "__main__", "align_job", "cli", "demo", "stack_job")
+CALLERS = ("", "__main__", "align_job", "cli", "demo", "doctor", "stack_job")
 """The only rooms that know the stages, and that nobody else knows; "" is the package itself."""
 KNOW_SIMULATION = ("cli", "demo")
 NUMERICS = (

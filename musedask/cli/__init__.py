@@ -13,7 +13,7 @@ import click
 
 import musedask
 from musedask import console
-from musedask.cli import aligning, reducing, reviewing, simulating, stacking
+from musedask.cli import aligning, clustering, reducing, reviewing, simulating, stacking
 from musedask.cli.options import verbose
 
 STOPPED = 130
@@ -30,6 +30,7 @@ COMMANDS: tuple[click.Command, ...] = (
     stacking.stack,
     stacking.export,
     stacking.info,
+    clustering.doctor,
     simulating.simulate,
     simulating.demo,
     reducing.from_pymusepipe,
@@ -72,7 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
     console.stop_on_signals()
     try:
-        cli.main(arguments, prog_name="musedask", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        cli.main(given, prog_name="musedask", standalone_mode=False, obj=tuple(given))
         sys.stdout.flush()
     except click.ClickException as err:
         err.show()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from musedask import console
 from musedask.errors import FileError, InputError
+
+if TYPE_CHECKING:
+    from musedask.config import ClusterConfig
 
 A_FILE = click.Path(dir_okay=False, path_type=Path)
 A_FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -60,8 +63,14 @@ def check_new(output: Path, overwrite: bool) -> None:
         raise FileError(f"{output}: exists; give --overwrite to replace it, or another name")
 
 
-def computing(threads: int | None, scheduler: str | None) -> AbstractContextManager[Any]:
+def computing(
+    threads: int | None, scheduler: str | None, where: ClusterConfig | None = None
+) -> AbstractContextManager[Any]:
     """Where Dask runs while a command computes."""
+    if where is not None and where.kind != "threads" and not (threads or scheduler):
+        from musedask.cluster import open_cluster
+
+        return open_cluster(where, "stack")
     if scheduler is not None:
         from distributed import Client
 

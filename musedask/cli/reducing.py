@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from musedask import console
+from musedask.cli import clustering
 from musedask.cli.options import A_FILE, A_FOLDER, verbose
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ def plan(
 @click.option("--retry", is_flag=True, help="Try again what failed as often as it is allowed to.")
 @click.option("--workers", type=click.IntRange(1), metavar="N",
               help="Jobs at a time, instead of what musedask.toml says.")  # fmt: skip
+@clustering.site
+@clustering.in_job
 @verbose
 def reduce(
     run: Path,
@@ -132,6 +135,8 @@ def reduce(
     dry_run: bool,
     retry: bool,
     workers: int | None,
+    site: str | None,
+    in_job: bool,
 ) -> None:
     """Make exposure cubes of raw frames.
 
@@ -146,10 +151,16 @@ def reduce(
     \b
     musedask reduce mudf --last scipost
     musedask reduce mudf --workers 8
+    musedask reduce mudf --site mycluster --in-job
     """
-    asked = {"first": first, "last": last, "dry_run": dry_run, "retry": retry}
+    if in_job:
+        from musedask.run import open_run
+
+        clustering.submitted(clustering.on_site(open_run(run), site).config.cluster)
+        return
+    asked = {"site": site, "first": first, "last": last, "dry_run": dry_run, "retry": retry}
     report = _reduced(run, workers, **asked)
-    aligned = None if dry_run else _aligned(run, report, last)
+    aligned = None if dry_run else _aligned(run, report, last, site)
     if aligned is not None:
         click.echo(f"{aligned}\n")
         report = _reduced(run, workers, **asked)
@@ -159,13 +170,15 @@ def reduce(
         sys.exit(1)
 
 
-def _aligned(run: Path, report: ReductionReport, last: str | None) -> AlignReport | None:
+def _aligned(
+    run: Path, report: ReductionReport, last: str | None, site: str | None
+) -> AlignReport | None:
     """Measure the offsets that a reduction waits for; None if there are none."""
     if last not in (None, "align", "final", "combine") or not report.cubes:
         return None
     from musedask.run import open_run
 
-    opened = open_run(run)
+    opened = clustering.on_site(open_run(run), site)
     if opened.config.reduction.offsets != "measured":
         return None
     from musedask import align_job
@@ -182,14 +195,14 @@ def _aligned(run: Path, report: ReductionReport, last: str | None) -> AlignRepor
         return align_job.run(job, bar)
 
 
-def _reduced(run: Path, workers: int | None, **given: Any) -> Any:
+def _reduced(run: Path, workers: int | None, site: str | None, **given: Any) -> Any:
     from dataclasses import replace
 
     from musedask.cli.showing import reduction_shown
     from musedask.reduction.running.reduce import reduce
     from musedask.run import open_run
 
-    opened = open_run(run)
+    opened = clustering.on_site(open_run(run), site)
     if workers is not None:
         config = opened.config
         cluster = replace(config.cluster, workers=workers)

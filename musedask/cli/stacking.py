@@ -9,6 +9,7 @@ import click
 
 import musedask
 from musedask import console
+from musedask.cli import clustering
 from musedask.cli.options import (
     A_FILE,
     A_PATH,
@@ -140,6 +141,10 @@ _running = option_of("Running")
 @_running("--dry-run", is_flag=True, help="Say what would be read, made and needed; do nothing.")
 @_running("--threads", type=click.IntRange(1), help="In this process; all cores otherwise.")
 @_running("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, instead of threads.")
+@_running("--site", metavar="NAME", help="Where Dask runs, of your sites; a RUN's own otherwise.")
+@_running("--in-job", is_flag=True, help="Run this very command as a job of SLURM.")
+@_running("--performance", type=A_FILE, metavar="FILE.html",
+          help="Write Dask's report of what took how long; with --site.")  # fmt: skip
 @click.option("-v", "--verbose", cls=console.SectionedOption, section="Running", count=True,
               expose_value=False, callback=louder,
               help="Say what is being done; -vv says more.")  # fmt: skip
@@ -157,13 +162,19 @@ def stack(**given: Any) -> None:
     musedask stack exposures.ecsv --lambda 7000-7100 -o preview.zarr
     """
     from musedask import stack_job
+    from musedask.config import ClusterConfig
 
     job = _job(given)
     if given["dry_run"]:
         click.echo(stack_job.estimate(job, given["threads"]))
         return
+    where = clustering.cluster_for(given["exposures"], given["site"])
+    if given["in_job"]:
+        clustering.submitted(where or ClusterConfig())
+        return
     with (
-        computing(given["threads"], given["scheduler"]),
+        computing(given["threads"], given["scheduler"], where),
+        clustering.performance_of(given["performance"]),
         console.compilation_said(),
         console.progress_bar("stack") as bar,
     ):
