@@ -127,7 +127,7 @@ def test_another_user_can_neither_submit_nor_look_on(site, config):
         ({"options": {"queue": "nowhere"}}, "invalid partition"),
         ({"memory": "99 GiB"}, "Requested node configuration is not available|Memory"),
         ({"options": {"job_extra_directives": ["--nonsense"]}}, "nonsense"),
-        ({"options": {"walltime": "soon"}}, "Invalid time"),
+        ({"options": {"walltime": "soon"}}, "time|walltime"),
     ],
 )
 def test_what_sbatch_rejects_is_an_error_at_once_in_its_words(site, changed, says):

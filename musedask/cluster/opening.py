@@ -16,7 +16,8 @@ from musedask.cluster.sizes import cores, memory_of
 from musedask.config import CLUSTERS, ClusterConfig, cluster_config
 from musedask.errors import InputError
 
-logger = logging.getLogger(__name__)
+told = logging.getLogger("musedask.told")
+"""What a user at a terminal is told even without asking."""
 
 CONNECT_S = 15.0
 _SETTINGS = {
@@ -71,8 +72,8 @@ def open_cluster(config: ClusterConfig | str | None = None, stage: str = "") -> 
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         cluster = stack.enter_context(_OPENERS[config.kind](config, stage, prefix))
-        if cluster.dashboard and config.kind != "threads":
-            logger.info("dashboard: %s (from elsewhere: %s)", cluster.dashboard, cluster.tunnel)
+        if config.kind == "slurm" and cluster.dashboard:
+            told.info("dashboard: %s; for your own machine: %s", cluster.dashboard, cluster.tunnel)
         yield stack.enter_context(opened(cluster))
 
 
