@@ -57,10 +57,15 @@ CONFIG = f"""\
 raw = ["raw"]
 static = ["static"]
 offsets = "measured"
+reference = "catalogue.ecsv"
 final = "cubes"
 wavelengths = "common"
 
 {SHORT_RECIPES}"""
+
+
+CATALOGUE = "catalogue.ecsv"
+"""Where stars and galaxies of the field really are."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,7 @@ def run_night(
     started = time.monotonic()
     installation()  # or complain before the work
     truth = _raw_frames(folder, bar, say)
+    write_catalogue(truth, folder / CATALOGUE)
     if not (folder / CONFIG_NAME).exists():
         write_new(folder / CONFIG_NAME, CONFIG)
     run = open_run(folder)
@@ -161,6 +167,20 @@ def run_night(
         stack_job.run(job, progress)
     export_fits(open_megacube(store)["mean"], folder / "mean.fits", overwrite=True)
     return _report(folder, truth, report, time.monotonic() - started)
+
+
+def write_catalogue(truth: RawTruth, path: Path) -> None:
+    """Write the true positions of the sources, as a survey of the sky would have them."""
+    from astropy.table import Table
+
+    table = Table(
+        {
+            "ra": [source.ra_deg for source in truth.sources],
+            "dec": [source.dec_deg for source in truth.sources],
+        },
+        units={"ra": "deg", "dec": "deg"},
+    )
+    table.write(path, format="ascii.ecsv", overwrite=True)
 
 
 def _reduced(run: Run, shown: Shown) -> ReductionReport:
