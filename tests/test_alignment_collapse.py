@@ -35,9 +35,9 @@ def made(seed=3):
     rng = np.random.default_rng(seed)
     flux = rng.normal(20.0, 30.0, SHAPE).astype(np.float32)
     variance = rng.uniform(1.0, 9.0, SHAPE).astype(np.float32)
-    for array, value in ((flux, np.nan), (flux, np.inf), (variance, 0.0), (variance, np.nan),
-                         (variance, -1.0), (variance, np.inf)):  # fmt: skip
-        array[rng.uniform(size=SHAPE) < 0.03] = value
+    for array, values in ((flux, (np.nan, np.inf, -np.inf)), (variance, (0, np.nan, -1, np.inf))):
+        for value in values:
+            array[rng.uniform(size=SHAPE) < 0.03] = value
     flux[:, 0, :] = np.nan
     flux[2:, 1, 1] = np.nan
     quality = (rng.uniform(size=SHAPE) < 0.05).astype(np.int32) * 256
