@@ -28,7 +28,8 @@ MOMENT_SECONDS = 2.0
 """And not more often than this."""
 
 _AS_OPTIONS = {
-    r"\ballow_missing\b(?:=True)?": "--allow-missing-offsets",
+    # Not the key of [reduction] that has this name.
+    r"(?<!\[reduction\] )\ballow_missing\b(?:=True)?(?! = \[)": "--allow-missing-offsets",
     r"\ballow_failed\b(?:=True)?": "--allow-failed-offsets",
     r"\bduplicates='first', 'last' or 'keep'": "--duplicates first, last or keep",
     r"\bflux_per=['\"](\w+)['\"]": r"--flux-per \1",

@@ -92,6 +92,14 @@ def test_the_commands_tell_a_story(night):
     assert len(stub_esorex.calls(night.parent / "stub")) == N_JOBS
 
 
+def test_a_missing_calibration_is_told_with_the_key_of_the_configuration(tmp_path):
+    succeeded("simulate", "raw", tmp_path, "--headers-only", "--fault", "missing:EXTINCT_TABLE")
+    succeeded("init", tmp_path)
+    answer = command("plan", tmp_path)
+    assert answer.status == 1
+    assert 'go on without: allow_missing = ["EXTINCT_TABLE"]' in answer.err
+
+
 def test_a_failed_job_is_exit_status_1_with_its_reason_log_and_script(night):
     stub_esorex.install(
         night.parent / "stub", status=255, log=["12:00:00 [ ERROR ] muse_bias: [tid=000] too dark"]
