@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from glob import escape
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -175,7 +176,9 @@ def find_record(products: str | os.PathLike[str], key: str) -> JobRecord:
     MissingError
         If it is not finished, or its products are no longer there.
     """
-    for folder in sorted(Path(products).glob(f"muse_*/{key}")):
+    # A key that is no name of a folder could lead elsewhere.
+    found = Path(products).glob(f"muse_*/{escape(key)}") if os.path.basename(key) == key else ()
+    for folder in sorted(found):
         if (record := read_record(folder)) is not None:
             return record
     raise MissingError(
@@ -194,7 +197,8 @@ def _from_json(folder: Path, content: Mapping[str, Any]) -> JobRecord:
         if isinstance(given.get(field.name), list):
             given[field.name] = tuple(given[field.name])
     record = JobRecord(folder=folder, **given)
-    for one in (record, *record.products, *record.inputs):
+    parts: tuple[JobRecord | Product | UsedFile, ...] = (record, *record.products, *record.inputs)
+    for one in parts:
         _check_types(one)
     for product in record.products:
         # Whoever may write a record could name any file else, and have it taken for a product.
