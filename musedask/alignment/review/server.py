@@ -185,7 +185,7 @@ class _Plain(RequestHandler):
 
     def log_exception(self, kind: Any, error: Any, traceback: Any) -> None:
         """Log faults of the program; what a request did wrong is in the answer."""
-        if not isinstance(error, HTTPError):
+        if isinstance(error, Exception) and not isinstance(error, HTTPError):
             log.error("the review page met a fault", exc_info=(kind, error, traceback))
 
     def answer(self, record: Any, status: int = 200) -> None:

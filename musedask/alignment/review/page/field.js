@@ -294,7 +294,8 @@
       if (source.used) circle(context, colour, 1, at, 2);
       else circle(context, colour, 1, at, 5, [2, 2]);
       if (i === field.lit) circle(context, TEXT, 2, at, 11);
-      context.globalAlpha = source.used ? 1 : 0.7;
+      const sigma = Math.hypot(source.ra_error_arcsec, source.dec_error_arcsec) / Math.SQRT2;
+      context.globalAlpha = 0.35 + 0.65 * Math.min(1, Math.hypot(east, north) / (3 * sigma));
       review.arrow(context, colour, 1.6, at, [at[0] + dx * shorter, at[1] - dy * shorter]);
       context.globalAlpha = 1;
     });

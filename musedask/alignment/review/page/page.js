@@ -345,7 +345,9 @@
     try {
       const found = await mosaic.load();
       const rms = review.known(found.rms) ? `; rms of the difference ${Number(found.rms.toPrecision(3))} ${found.units}` : "";
-      $("mosaic-note").textContent = `mean of ${found.exposures}, north up, east left${rms}; ${found.folder}/mosaic.fits`;
+      const file = `${found.folder}/mosaic.fits`;
+      $("mosaic-note").textContent = `mean of ${found.exposures}, north up, east left${rms}; ${file.split("/").slice(-2).join("/")}`;
+      $("mosaic-note").title = file;
     } catch (error) {
       $("mosaic-note").textContent = error.message;
     }
