@@ -130,7 +130,9 @@ def test_everything_works_by_mouse_and_has_a_name(page):
     assert nameless == []
     page.click("#blink")
     assert page.evaluate("review.field.showsReference") is True
-    page.press(" ")  # the keys belong to the picture again: nothing is pressed twice
+    page.click("#contours")
+    page.press(" ")  # the keys belong to the picture again: no button is pressed twice
+    assert page.evaluate("review.field.contours") is True
     assert page.evaluate("review.field.showsReference") is False
     page.click("#difference")
     assert page.evaluate("review.field.mode") == "difference"
@@ -328,6 +330,13 @@ def test_letters_typed_into_the_reason_are_no_keys(page, served):
     page.press("Escape")
     assert page.evaluate("review.field.mode") == "blink"
     assert row(served, FIRST).decision == ""
+
+
+def test_the_arrows_belong_to_a_slider_that_has_the_focus(page):
+    page.evaluate("document.getElementById('brightness').focus()")
+    page.press("ArrowRight")
+    assert page.evaluate("review.now().offset") == [-0.8, 1.0]
+    assert page.evaluate("review.field.brightness") > 0
 
 
 def test_m_masks_the_source_under_the_pointer_and_fits_again(page, served):
