@@ -1,20 +1,25 @@
 """Reductions of a second a job on a real SLURM: a night, a stand-in for esorex, what it was asked.
 
-Run as a script it is the client of such a reduction, to be killed: ``slurm_runs.py RUN``.
+Run as a script it is the client of such a reduction, and of a stack after it.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import stub_esorex
+from fake_stack import fake_stack
 from slurm_site import SlurmSite
 
+from musedask.cluster import open_cluster
 from musedask.config import ClusterConfig, cluster_config
+from musedask.megacube import write_megacube
 from musedask.reduction.running.reduce import reduce
 from musedask.reduction.running.report import ReductionReport
 from musedask.run import Run, init_run, open_run
@@ -59,10 +64,8 @@ class SlurmRun:
 
     def products(self) -> dict[str, bytes]:
         """Path of each product -> its bytes."""
-        return {
-            str(path.relative_to(self.folder)): path.read_bytes()
-            for path in sorted(self.folder.glob("products/*/*/*.fits"))
-        }
+        found = contents(self.folder / "products")
+        return {path: content for path, content in found.items() if path.endswith(".fits")}
 
 
 def slurm_config(site: SlurmSite, **more: Any) -> ClusterConfig:
@@ -87,10 +90,11 @@ walltime = "{walltime}"
 
 
 def make_run(
-    folder: Path, seconds: float, workers: int = 2, walltime: str = "00:20:00"
-) -> SlurmRun:
-    """A night of two exposures of two IFUs, of headers only."""
-    simulate_raw(folder, RawSpec(ifus=(1, 2), headers_only=True, with_sky=False))
+    folder: Path, seconds: float, workers: int = 2, walltime: str = "00:20:00",
+    ifus: tuple[int, ...] = (1, 2),
+) -> SlurmRun:  # fmt: skip
+    """A night of two exposures, of headers only."""
+    simulate_raw(folder, RawSpec(ifus=ifus, headers_only=True, with_sky=False))
     init_run(folder)
     text = (folder / "musedask.toml").read_text().partition("[cluster]")[0]
     text += CONFIG.format(workers=workers, walltime=walltime)
@@ -100,5 +104,43 @@ def make_run(
     return SlurmRun(folder, stub)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path of each file below a folder -> its bytes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def stack_of_blocks(delay: float) -> Any:
+    """A stack of twelve blocks that take their time."""
+    return fake_stack(delay=delay, salt="slurm")
+
+
+def client(folder: Path, delay: float = 0.0) -> subprocess.Popen[bytes]:
+    """Start a process that reduces a run and then stacks; to be killed."""
+    here = Path(__file__)
+    with open(folder.with_name(f"{folder.name}-client.log"), "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, str(here), str(folder), str(delay)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env={**os.environ, "PYTHONPATH": str(here.parent)},
+        )  # fmt: skip
+
+
+def main(folder: Path, delay: float) -> int:
+    """What the client does; as its exit status says."""
+    run = open_run(folder)
+    report = reduce(run, last=LAST)
+    sys.stdout.write(f"{report}\n")
+    sys.stdout.flush()
+    if not report.ok:
+        return 1
+    with open_cluster(run.config.cluster, "stack"):
+        write_megacube(stack_of_blocks(delay), folder / "stack.zarr")
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(0 if reduce(open_run(sys.argv[1]), last=LAST).ok else 1)
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2])))

@@ -39,6 +39,7 @@ def install(folder, **behaviour):
     ``status``, ``products`` (name -> PRO CATG), ``unlisted`` (does not say what it made),
     ``log`` (lines), ``grandchild`` (starts a process that sleeps), ``hog_mb`` (memory that it
     takes meanwhile), ``only`` (recipes that take time and memory).
+    What it says of itself: ``muse`` (version of the pipeline), ``recipes``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "esorex"
@@ -69,9 +70,13 @@ def fits_bytes(cards):
 
 def answer(arguments):
     """What is asked of it without a job."""
+    behaviour = json.loads((Path(__file__).resolve().parent / "behaviour.json").read_text())
     sys.stdout.write(BANNER)
     if "--man-page" in arguments:
-        sys.stdout.write(f"  {arguments[-1]} -- version 2.8.7\n")
+        sys.stdout.write(f"  {arguments[-1]} -- version {behaviour.get('muse', '2.8.7')}\n")
+    if "--recipes" in arguments:
+        for recipe in behaviour.get("recipes", []):
+            sys.stdout.write(f"  {recipe:20s}: does something\n")
     for argument in arguments:
         if argument.startswith("--create-config="):
             Path(argument.partition("=")[2]).write_text("[]")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from slurm_runs import SlurmRun, make_run, slurm_config
+from command_line import command
+from slurm_runs import SlurmRun, client, contents, make_run, slurm_config, stack_of_blocks
 from slurm_site import SlurmSite, alive, processes_of, send, slurm_site, wait_until
 
 import musedask.cluster.fleet
 from musedask.cluster import ends_of, open_cluster
 from musedask.cluster.queue import end_of, jobs_under_way
 from musedask.errors import ClusterError, InputError, MissingError
+from musedask.megacube import write_megacube
 
 pytestmark = [pytest.mark.real_slurm]
 SOON_S = 120.0
@@ -58,12 +61,13 @@ def where() -> tuple[str, int, int]:
     return os.environ["SLURM_JOB_ID"], os.getpid(), os.getppid()
 
 
-def mark(folder: str, name: str, seconds: float) -> str:
-    """A task that leaves a line when it begins, and takes its time."""
+def until(folder: str, name: str) -> str:
+    """A task that leaves a line when it begins, and ends when it may."""
     job = os.environ["SLURM_JOB_ID"]
     with open(Path(folder, name), "a", encoding="ascii") as file:
         file.write(f"{job}\n")
-    time.sleep(seconds)
+    while not Path(folder, "go").exists():
+        time.sleep(0.1)
     return job
 
 
@@ -194,9 +198,10 @@ def test_a_machine_without_slurm_and_a_controller_that_is_dead_are_told_apart(
     finally:
         site.start_controller()
         wait_until(lambda: site.node_states())
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(MissingError, match="no client of SLURM"):
-        jobs_under_way()
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")
+        with pytest.raises(MissingError, match="no client of SLURM"):
+            jobs_under_way()
 
 
 def test_an_interface_that_is_not_there_is_named(site):
@@ -211,35 +216,47 @@ def test_an_interface_that_is_not_there_is_named(site):
 def test_what_ran_where_something_died_is_done_elsewhere(site, config, tmp_path, how):
     """And the place is filled: two workers are there again."""
     with open_cluster(config) as cluster:
-        submit = cluster.client.submit
-        cluster.client.wait_for_workers(2, timeout=SOON_S)
-        future = submit(mark, str(tmp_path), "one", 35.0 if how == "walltime" else 4.0, pure=False)
-        (job,) = wait_until(lambda: begun(tmp_path, "one"), "it does not begin")
+        futures = [
+            cluster.client.submit(until, str(tmp_path), name, pure=False) for name in ("one", "two")
+        ]
+        job = wait_until(lambda: begun(tmp_path, "two") and begun(tmp_path, "one"))[0]
         family = processes_of(job)
-        if how == "worker":
-            assert send(worker_of(job)) == 1
-        elif how == "nanny":
-            assert send(nanny_of(job)) == 1
-        elif how == "scancel":
-            site.ask("scancel", job)
-        elif how == "walltime":
-            site.expire(job)
-        else:
-            node = site.squeue("%N", f"--job={job}")[0]
-            site.kill_node(node)
-        for _ in ends_of([future]):
+        node = site.squeue("%N", f"--job={job}")[0]
+        kill(site, job, node, how)
+        wait_until(lambda: len(begun(tmp_path, "one")) == 2, "it is not begun again", SOON_S)
+        wait_until(lambda: len(cluster.client.nthreads()) == 2, "nobody takes its place", SOON_S)
+        (tmp_path / "go").touch()
+        for _ in ends_of(futures):
             pass
-        assert future.result() in site.squeue("%A")
-        assert len(begun(tmp_path, "one")) == 2
-        wait_until(lambda: len(cluster.client.nthreads()) == 2, "nobody takes its place")
+        assert [future.result() for future in futures] == [
+            begun(tmp_path, name)[-1] for name in ("one", "two")
+        ]
         if how != "worker":
+            assert begun(tmp_path, "one")[1] != job
             assert not alive(family)
-            told = wait_until(lambda: cluster.watch.words([job]))
-            wanted = {"nanny": "FAILED", "scancel": "CANCELLED", "node": "NODE_FAIL|COMPLETING",
-                      "walltime": "TIMEOUT"}  # fmt: skip
-            assert any(word in told for word in wanted[how].split("|")), told
+            told = cluster.watch.words([job])
+            assert any(word in told for word in IN_SLURM_S_WORDS[how]), told
         if how == "node":
             site.start_node(node)
+
+
+IN_SLURM_S_WORDS = {
+    "nanny": ("FAILED",), "scancel": ("CANCELLED",), "node": ("NODE_FAIL", "COMPLETING"),
+    "walltime": ("TIMEOUT",),
+}  # fmt: skip
+
+
+def kill(site: SlurmSite, job: str, node: str, how: str) -> None:
+    if how == "worker":
+        assert send(worker_of(job)) == 1
+    elif how == "nanny":
+        assert send(nanny_of(job)) == 1
+    elif how == "scancel":
+        site.ask("scancel", job)
+    elif how == "walltime":
+        site.expire(job)
+    else:
+        site.kill_node(node)
 
 
 def test_a_dead_node_s_reason_is_slurm_s(site, config):
@@ -270,7 +287,7 @@ def test_a_reduction_is_the_same_on_threads_local_processes_and_slurm(
     report = slurm_run.reduce()
     assert report.ok, str(report)
     made = slurm_run.products()
-    assert {path.split("/")[1] for path in made} >= {"muse_bias", "muse_flat", "muse_scibasic"}
+    assert {path.split("/")[0] for path in made} >= {"muse_bias", "muse_flat", "muse_scibasic"}
     for kind in ("threads", "local"):
         shutil.rmtree(slurm_run.folder / "products")
         assert slurm_run.reduce(kind=kind).ok
@@ -285,3 +302,78 @@ def test_a_job_that_is_killed_for_its_memory_fails_and_says_so(slurm_run: SlurmR
     assert all("OUT_OF_MEMORY" in one.reason for one in failed), [one.reason for one in failed]
     assert all("more memory in [cluster]" in one.reason for one in failed)
     assert {job.recipe for job, _ in report.failed} == {"muse_bias"}
+
+
+def test_a_killed_client_s_jobs_are_not_done_twice_by_the_next_one(slurm_run: SlurmRun, site):
+    slurm_run.behave(seconds=1.0)
+    first = client(slurm_run.folder)
+    try:
+        wait_until(lambda: len(slurm_run.records()) >= 2, "nothing gets done", SOON_S)
+        leftovers = site.squeue("%A", "--states=RUNNING")
+    finally:
+        first.kill()
+        first.wait(10)
+    before = slurm_run.records()
+    assert leftovers
+    report = slurm_run.reduce()
+    assert report.ok, str(report)
+    after = slurm_run.records()
+    assert {key: after[key] for key in before} == before
+    # What ran when the client was killed may have been begun again; nothing else was.
+    at_work = len(leftovers)
+    assert len(after) <= len(slurm_run.calls()) <= len(after) + at_work
+
+
+def test_blocks_on_a_lost_worker_are_made_again_and_the_store_is_the_same_to_the_last_byte(
+    site, tmp_path
+):
+    write_megacube(stack_of_blocks(0.0), tmp_path / "here.zarr")
+    victims = []
+
+    def kill_one(done: int, total: int, seconds_left: float) -> None:
+        if done == 2 and not victims:
+            victims.extend(worker_of(site.squeue("%A", "--states=RUNNING")[0]))
+            assert send(victims) == 1
+
+    with open_cluster(slurm_config(site, stack={"cores": 2}), "stack") as cluster:
+        cluster.client.wait_for_workers(2, timeout=SOON_S)
+        write_megacube(stack_of_blocks(0.4), tmp_path / "there.zarr", progress=kill_one)
+    assert victims
+    assert contents(tmp_path / "there.zarr") == contents(tmp_path / "here.zarr")
+
+
+def test_a_block_that_kills_its_workers_is_an_error_and_no_riddle(site, tmp_path, monkeypatch):
+    """Each worker is killed as soon as it has begun with it."""
+    over = threading.Event()
+
+    def kill_all() -> None:
+        while not over.wait(0.3):
+            for job in site.squeue("%A", "--states=RUNNING"):
+                send(worker_of(job))
+
+    killer = threading.Thread(target=kill_all)
+    monkeypatch.setattr("musedask.cluster.opening.STACK_LOSSES", 0)
+    with open_cluster(slurm_config(site, workers=1), "stack") as cluster:
+        cluster.client.wait_for_workers(1, timeout=SOON_S)
+        killer.start()
+        try:
+            with pytest.raises(ClusterError, match="a block was not made, its workers died"):
+                write_megacube(stack_of_blocks(5.0), tmp_path / "there.zarr")
+        finally:
+            over.set()
+            killer.join()
+    assert not (tmp_path / "there.zarr").exists()
+
+
+def test_a_client_in_a_job_of_its_own_reduces_a_run(slurm_run: SlurmRun, site):
+    answer = command("reduce", slurm_run.folder, "--last", "bias", "--in-job")
+    assert answer.status == 0, answer.err
+    (job,) = site.squeue("%A")
+    assert answer.out.startswith(f"SLURM job {job} runs it; ")
+    log = Path(answer.out.split()[-1])
+    wait_until(lambda: job not in site.squeue("%A"), lambda: log.read_text(), SOON_S)
+    text = log.read_text()
+    assert "2 jobs done" in text
+    assert "dashboard: http://127.0.0.1:" in text
+    assert "ssh -N -L " in text
+    assert {call["recipe"] for call in slurm_run.calls()} == {"muse_bias"}

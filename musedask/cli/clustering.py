@@ -22,8 +22,9 @@ OPTIONS_HERE = ("--in-job",)
 site = click.option("--site", metavar="NAME",
                     help="Where Dask runs, instead of what musedask.toml says: threads, local, "
                     "or a site of yours.")  # fmt: skip
-in_job = click.option("--in-job", is_flag=True,
-                      help="Run this very command as a job of SLURM, for days without a login.")  # fmt: skip
+in_job = click.option(
+    "--in-job", is_flag=True, help="Run this very command as a job of SLURM, for days if need be."
+)
 performance = click.option("--performance", type=A_FILE, metavar="FILE.html",
                            help="Write Dask's report of what took how long.")  # fmt: skip
 
@@ -118,5 +119,3 @@ def doctor(run: Path | None, site: str | None, wait: float) -> None:
     if any(one.level == "error" for one in findings):
         sys.stdout.flush()
         sys.exit(1)
-
-

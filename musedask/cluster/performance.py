@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from musedask.errors import MissingError
@@ -18,13 +19,11 @@ def performance_report(path: Path) -> Iterator[None]:
     MissingError
         If bokeh is not installed.
     """
-    try:
-        import bokeh  # noqa: F401
-    except ImportError:
+    if find_spec("bokeh") is None:
         raise MissingError(
             f"{path.name}: Dask draws its report with the package bokeh, which is not installed; "
             "pip install 'musedask[dashboard]'"
-        ) from None
+        )
     from distributed import performance_report as report
 
     with report(filename=str(path)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from musedask.errors import MusedaskError
-from musedask.reduction.jobs import Job
+from musedask.reduction.jobs import FileInput, Job
 from musedask.reduction.planning.estimate import estimate
 from musedask.reduction.recipes import recipe_of
 from musedask.reduction.running.following import Durations
@@ -13,7 +13,7 @@ from musedask.reduction.running.reduce import plan_run
 from musedask.run import Run
 
 WHOLE = Job(recipe="muse_scipost", stage="scipost", title="an exposure of 24 IFUs",
-            inputs=(), ifus=tuple(range(1, 25)))  # fmt: skip
+            inputs=(FileInput("PIXTABLE_OBJECT", "", ""),), ifus=tuple(range(1, 25)))  # fmt: skip
 """The longest and largest job of a usual run."""
 
 
