@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from astropy.io import fits
+
 from musedask.offsets import OffsetTable
-from musedask.simulation.abell478 import real_noise, real_sky
+from musedask.simulation.abell478 import (
+    HST_FILE,
+    HST_MINUS_MUSE_ARCSEC,
+    mpdaf_data,
+    real_noise,
+    real_sky,
+)
 from musedask.simulation.exposure import ExposureSpec
 from musedask.simulation.sets import observe_all
+from musedask.sky import SkyProjection
 
 CENTRE_DEG = (63.35527, 10.46649)
 """Between the central galaxy and the compact source north of it (RA, DEC)."""
@@ -88,3 +97,18 @@ def demo_exposures(
         target="Abell 478", overwrite=overwrite,
     )  # fmt: skip
     return truth.paths, truth.offsets
+
+
+def write_hst_image(path: Path) -> None:
+    """Write the HST image of the field, on the frame in which the true offsets are 0.
+
+    Raises
+    ------
+    MissingError
+        If mpdaf, whose wheel has it, is not installed.
+    """
+    with fits.open(mpdaf_data(HST_FILE), memmap=False) as hdus:
+        image = hdus["SCI"].data
+        projection = SkyProjection.from_header(hdus["SCI"].header, HST_FILE)
+    cards = projection.moved(*HST_MINUS_MUSE_ARCSEC).cards
+    fits.writeto(path, image, fits.Header(list(cards)), overwrite=True)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from musedask import stack_job
+from musedask import align_job, stack_job
 from musedask.demo.comparison import compare_with_truth
-from musedask.demo.exposures import demo_exposures
+from musedask.demo.exposures import demo_exposures, write_hst_image
 from musedask.demo.pictures import white_light_pngs
 from musedask.errors import MusedaskError
 from musedask.fits import export_fits
 from musedask.megacube import open_megacube
+from musedask.offset_text import frequencies
 from musedask.progress import Progress
 from musedask.simulation.truth import OFFSETS_FILE, read_truth
 from musedask.stacking import StackOptions
@@ -32,6 +35,8 @@ class DemoReport:
     """Everything lies in it."""
     numbers: dict[str, dict[str, float]]
     """Statistic -> numbers of :func:`compare_with_truth`."""
+    aligned: str
+    """How the offsets that were measured compare with the true ones."""
     seconds: float
     """Wall time."""
 
@@ -60,11 +65,13 @@ class DemoReport:
                 ("median.fits", "the mega-cube for mpdaf, QFitsView, DS9"),
                 ("megacube.zarr", "the mega-cube for xarray"),
                 ("exposures", "the exposures, their offsets and the truth"),
+                ("measured.ecsv", "their offsets as measured; try 'musedask info'"),
             )
         )
         return (
             "Abell 478 observed again eight times, stacked, and compared with the truth:\n\n"
             + "\n".join(lines)
+            + f"\n\n{self.aligned}"
             + f"\n\nLook at ({self.seconds:.0f} s in all):\n{where}"
         )
 
@@ -110,7 +117,38 @@ def run(
     truth = read_truth(folder / "exposures")
     numbers = {name: compare_with_truth(path, truth) for name, path in products.items()}
     white_light_pngs(exposures[0], products["median"], folder)
-    return DemoReport(folder, numbers, time.monotonic() - started)
+    say("measuring the offsets again, against the HST image of the field")
+    aligned = _aligned(folder, exposures)
+    return DemoReport(folder, numbers, aligned, time.monotonic() - started)
+
+
+def _aligned(folder: Path, exposures: list[Path]) -> str:
+    """Measure the offsets, and say how right they are.
+
+    The stack is made with the true ones: it is to show what stacking does.
+    """
+    write_hst_image(folder / "hst.fits")
+    job = align_job.AlignJob(
+        exposures=tuple(map(str, exposures)), output=folder / "measured.ecsv",
+        reference=folder / "hst.fits",
+    )  # fmt: skip
+    found = align_job.run(job).table
+    truth = read_truth(folder / "exposures").offsets
+    errors = [
+        math.hypot(
+            row.ra_offset_arcsec - truth.find(row.date_obs).ra_offset_arcsec,
+            row.dec_offset_arcsec - truth.find(row.date_obs).dec_offset_arcsec,
+        )
+        for row in found
+        if row.is_finite
+    ]
+    grades = frequencies(sorted(row.grade for row in found), "")
+    if not errors:
+        return f"No offset could be measured against the HST image (grades {grades})."
+    return (
+        f"Offsets measured against the HST image: right to {statistics.median(errors):.3f} arcsec, "
+        f"the worst to {max(errors):.3f} (grades {grades})."
+    )
 
 
 def _exposures(folder: Path, say: Callable[[str], None]) -> list[Path]:
