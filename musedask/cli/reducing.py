@@ -158,7 +158,8 @@ def reduce(
 
         clustering.submitted(clustering.on_site(open_run(run), site).config.cluster)
         return
-    asked = {"site": site, "first": first, "last": last, "dry_run": dry_run, "retry": retry}
+    asked: dict[str, Any] = {"site": site, "first": first, "last": last}
+    asked |= {"dry_run": dry_run, "retry": retry}
     report = _reduced(run, workers, **asked)
     aligned = None if dry_run else _aligned(run, report, last, site)
     if aligned is not None:
