@@ -67,10 +67,22 @@ static = ["static"]
 [cluster]
 # kind = "threads"        # "threads" in this process, "local" processes, "slurm", "address"
 # workers = 0             # jobs at a time, as far as memory allows; 0 for the number of cores
-# memory = ""             # "16 GiB"; what the machine has if empty
+# memory = ""             # "16 GiB", what the machine has if empty; for "slurm", of each SLURM job
+# cores = 0               # of each SLURM job, or threads of a process that stacks; 0 for one
 # address = ""            # of a Dask scheduler: "tcp://host:8786"
-# site = ""               # section of Dask's jobqueue configuration, for "slurm"
+# site = ""               # a site of yours: ~/.config/musedask/NAME.toml (configs/ has examples),
+#                         # or a section of Dask's jobqueue configuration
+# interface = ""          # network by which SLURM's nodes reach this machine: "ib0"
+# tls = true              # encrypted connections, closed to other users
+# dashboard = true        # Dask's dashboard, on this machine only
+# folder = ""             # logs of SLURM's jobs; logs/slurm of this run if empty
 
 # [cluster.options]       # further arguments of dask-jobqueue's SLURMCluster
-# queue = "normal"
+# queue = "normal"        # the partition
+# walltime = "12:00:00"   # three times the longest job, or more
+
+# Keys that differ while frames are reduced ([cluster.reduce]), from muse_scipost on
+# ([cluster.scipost]), in a stack ([cluster.stack]), and for --in-job ([cluster.client]).
+# [cluster.stack]
+# cores = 16
 """

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from musedask.cluster.slurm import slurm_options
+from musedask.config import CLUSTER_STAGES, cluster_config
 from musedask.exposures import COLUMNS, read_exposure_table
 from musedask.offsets import OffsetTable
 
+SITES = ("highmem", "laptop", "slurm")
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
@@ -26,5 +30,27 @@ def test_the_example_of_an_offset_table_serves_each_exposure_of_the_other_exampl
     assert [row.ra_offset_arcsec for row in found] == pytest.approx([0.0, 0.34, -0.51])
 
 
+@pytest.mark.parametrize("name", SITES)
+def test_the_example_of_a_site_is_one_with_each_commented_key_as_well(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("MUSEDASK_SITES", str(tmp_path))
+    text = (CONFIGS / f"{name}.toml").read_text()
+    for number, given in enumerate((text, re.sub(r"(?m)^# (\w+ = )", r"\1", text))):
+        (tmp_path / f"{name}{number}.toml").write_text(given)
+        config = cluster_config({"site": f"{name}{number}"})
+        assert config.kind == ("local" if name == "laptop" else "slurm")
+        for stage in CLUSTER_STAGES:
+            slurm_options(config.of_stage(stage), stage)
+
+
+def test_the_example_of_a_large_partition_takes_scipost_there_and_nothing_before_it():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MUSEDASK_SITES", str(CONFIGS))
+        config = cluster_config({"site": "highmem"})
+    early, late = (slurm_options(config.of_stage(s), s) for s in ("reduce", "scipost"))
+    assert (early["queue"], late["queue"]) == ("normal", "highmem")
+    assert (early["memory"], late["memory"]) == ("8GiB", "96GiB")
+
+
 def test_every_example_has_a_test():
-    assert {path.name for path in CONFIGS.iterdir()} == {"exposures.ecsv", "offsets.ecsv"}
+    tables = {"exposures.ecsv", "offsets.ecsv"}
+    assert {path.name for path in CONFIGS.iterdir()} == tables | {f"{s}.toml" for s in SITES}
