@@ -337,6 +337,14 @@ def test_the_command_writes_the_static_page(tmp_path, fields):
     assert (tmp_path / "page" / "index.html").is_file()
 
 
+def test_the_command_takes_the_table_of_a_run(tmp_path, fields):
+    (tmp_path / "musedask.toml").write_text("")
+    write_review(tmp_path / "tables", fields)
+    answer = command("review", tmp_path, "--static", tmp_path / "page")
+    assert answer.status == 0, answer.err
+    assert str(tmp_path / "tables" / "offsets.ecsv") in answer.out
+
+
 def test_the_command_says_what_is_missing(tmp_path, fields):
     answer = command("review", tmp_path / "no.ecsv")
     assert answer.status == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import socket
 import webbrowser
 from pathlib import Path
@@ -16,8 +15,6 @@ from musedask.cli.options import A_FOLDER, A_PATH, verbose
 
 if TYPE_CHECKING:
     from musedask.alignment.review.server import ReviewServer
-
-OFFSETS = "offsets.ecsv"
 
 
 @click.command()
@@ -42,9 +39,10 @@ def review(offsets: Path, port: int, static: Path | None, opened: bool, who: str
     musedask review offsets.ecsv --static page     (open page/index.html)
     musedask align --apply review.json -o offsets.ecsv
     """
+    from musedask.alignment.by_hand import user_name
     from musedask.alignment.review.session import Review
 
-    opened_review = Review(_table(offsets), who or _user())
+    opened_review = Review(_table(offsets), who or user_name())
     if static is not None:
         from musedask.alignment.review.static import write_static
 
@@ -63,13 +61,15 @@ def review(offsets: Path, port: int, static: Path | None, opened: bool, who: str
 
 async def _serve(server: ReviewServer, opened: bool) -> None:
     """Serve until the process is told to end."""
+    from musedask.alignment.by_hand import user_name
+
     await server.start()
     try:
         click.echo(server.address)
         console.say(
             "Open this address in a browser on this machine; who has it can change the offsets. "
             f"From elsewhere, first: ssh -L {server.port}:127.0.0.1:{server.port} "
-            f"{_user()}@{socket.gethostname()}. Ctrl-C ends the review."
+            f"{user_name()}@{socket.gethostname()}. Ctrl-C ends the review."
         )
         if opened:
             await asyncio.to_thread(webbrowser.open, server.address)
@@ -84,11 +84,4 @@ def _table(given: Path) -> Path:
         return given
     from musedask.run import open_run
 
-    return open_run(given).tables / OFFSETS
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in containers
-        return "unknown"
+    return open_run(given).offsets
