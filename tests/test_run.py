@@ -31,7 +31,8 @@ from musedask.run_template import TEMPLATE
 
 def test_a_new_run_has_the_defaults(tmp_path):
     run = init_run(tmp_path / "new" / "run")
-    assert run.config == Config()
+    logs = str(run.folder / "logs" / "slurm")
+    assert run.config == Config(cluster=ClusterConfig(folder=logs))
     assert run.raw == (run.folder / "raw",)
     assert run.raw[0].is_dir()
     assert run.static[0].is_dir()
@@ -59,13 +60,14 @@ def test_each_key_of_the_configuration_stands_in_the_new_file_with_its_default()
     for example in ("windows", "choose", "muse_scipost"):
         assert given["reduction"].pop(example)
     assert given["cluster"].pop("options")
+    assert given["cluster"].pop("stack")
     # An address goes with its kind only.
     assert config_of(given) == Config()
     free = {"windows", "choose", "recipes"}
     names = {field.name for field in dataclasses.fields(ReductionConfig)}
     assert set(given["reduction"]) == names - free
     names = {field.name for field in dataclasses.fields(ClusterConfig)}
-    assert set(given["cluster"]) == names - {"options"}
+    assert set(given["cluster"]) == names - {"options", "site_options", "stages"}
 
 
 def test_an_edited_configuration_is_never_replaced(tmp_path):
