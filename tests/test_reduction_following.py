@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musedask.cli.showing import _Lines, _table, headline
-from musedask.errors import FileError
+from musedask.errors import FileError, InputError
 from musedask.reduction.jobs import FileInput, Job, MadeInput, Plan, ProductInput
 from musedask.reduction.recipes import recipe_of
 from musedask.reduction.running.following import Count, Durations, Follower, snapshot, time_left
@@ -23,6 +23,7 @@ from musedask.reduction.running.outcome import Outcome
 from musedask.reduction.running.plan_file import read_plan, write_plan
 from musedask.reduction.running.report import ReductionReport, count_table
 from musedask.reduction.running.status import _is_alive
+from musedask.reduction.running.walltime import walltime_note
 from musedask.run import Holder
 
 
@@ -68,6 +69,19 @@ def test_a_job_takes_what_others_of_its_recipe_and_stage_took():
     durations.add(other, 50.0)
     assert durations(replace(other, stage="scipost")) == recipe_of("muse_scipost").seconds(other)
     assert durations.by_recipe == {"muse_bias": 5.0, "muse_scipost": 50.0}
+
+
+def test_a_job_longer_than_a_worker_lasts_is_refused_if_that_is_known_and_else_told():
+    job = fake_job("job")
+    durations = Durations()
+    expected = recipe_of("muse_bias").seconds(job)
+    assert walltime_note([job], durations, expected) == ""
+    assert walltime_note([], durations, 1.0) == ""
+    assert "job takes about" in walltime_note([job], durations, expected / 2)
+    durations.add(job, 50.0)
+    assert walltime_note([job], durations, 50.0) == ""
+    with pytest.raises(InputError, match=r"job takes about 50\.0 s.*walltime is 49\.0 s"):
+        walltime_note([job], durations, 49.0)
 
 
 # --- counts ------------------------------------------------------------------------------------

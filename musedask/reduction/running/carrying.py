@@ -26,6 +26,7 @@ from musedask.reduction.running.memory import MemoryGate
 from musedask.reduction.running.notes import Notes
 from musedask.reduction.running.outcome import Outcome
 from musedask.reduction.running.plan_file import write_plan
+from musedask.reduction.running.walltime import walltime_note
 from musedask.run import Holder, Run
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,9 @@ class Carrier:
     def _execute_on(self, cluster: Cluster, plan: Plan, todo: Sequence[Job], log: RunLog) -> None:
         """Run jobs where Dask runs."""
         logger.info("%d jobs on %s", len(todo), cluster)
+        if note := walltime_note(todo, self.durations, cluster.walltime_s):
+            logger.warning("%s", note)
+            self.notes[note] = None
         follower = Follower(
             plan.jobs, self.outcomes, self.disk, self.durations, cluster.workers or 1, self.show
         )
