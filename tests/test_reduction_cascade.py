@@ -37,7 +37,7 @@ CONFIG = (
     """\
 [reduction]
 ifus = {ifus}
-final = "cubes"
+final = "{final}"
 wavelengths = "common"
 attempts = 20
 {more}
@@ -47,6 +47,11 @@ workers = 2
 """
     + SHORT_RECIPES
 )
+SHORT_COMBINATION = """
+[reduction.muse_exp_combine]
+lambdamin = 6000
+lambdamax = 7000
+"""
 VICTIMS = ("client", "worker", "esorex")
 LATEST_KILL_S = 40.0
 
@@ -105,8 +110,8 @@ def esorex_of(run: Path) -> Iterator[psutil.Process]:
             pass
 
 
-def configure(run: Path, ifus: list[int], more: str = "") -> None:
-    (run / "musedask.toml").write_text(CONFIG.format(ifus=ifus, more=more))
+def configure(run: Path, ifus: list[int], more: str = "", final: str = "cubes") -> None:
+    (run / "musedask.toml").write_text(CONFIG.format(ifus=ifus, more=more, final=final))
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +260,27 @@ def test_round_and_round_offsets_are_never_applied_twice(night, one_ifu, tmp_pat
         succeeded("stack", *cubes, *options, "--methods", "mean", "-o", store)
     without, with_offsets = (md.open_megacube(store)["mean"]["flux"].values for store in stores)
     np.testing.assert_array_equal(with_offsets, without)
+
+
+def test_combined_by_the_pipeline_the_calibrated_exposures_make_a_cube_that_is_true(night, one_ifu):
+    run = night.folder
+    configure(run, [1], 'autocalib = "deepfield"\n' + SHORT_COMBINATION, final="combine")
+    assert "1 combined cube in" in succeeded("reduce", run).out
+    after = records(run)
+    assert {key: after[key] for key in one_ifu} == one_ifu
+    (path,) = md.open_run(run).combined.iterdir()
+    assert fits.getval(path, "ESO PRO DATANCOM") == 2
+    cube = md.open_cube(path)
+    # The first exposure's header points right, and the offset of the other one is relative to it.
+    found = compare_with_raw_truth(cube, read_raw_truth(run))
+    assert len(found) >= 4
+    for source in found:
+        assert abs(source.east_spaxels) < 0.1
+        assert abs(source.north_spaxels) < 0.1
+        assert source.flux_ratio == pytest.approx(1.0, abs=0.1)
+    single = md.open_cube(path.parent.parent / f"SIMFIELD_{cube['date_obs'].item()}.fits")
+    deeper = float(np.nanmedian(cube["variance"]) / np.nanmedian(single["variance"]))
+    assert deeper == pytest.approx(0.5, abs=0.15)
 
 
 def test_musedask_s_own_offsets_are_those_of_exp_align_and_go_through_the_pipeline(night, one_ifu):
