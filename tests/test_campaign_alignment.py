@@ -44,7 +44,7 @@ def outcomes(campaign: Callable[[int, int], int]) -> list[Outcome]:
 @pytest.fixture(scope="module")
 def refusals(campaign: Callable[[int, int], int]) -> dict[Kind, list[Outcome]]:
     """Of cases that hold too little, or half."""
-    seeds = range(0, 4, 3) if campaign(0, 1) == 0 else range(30)
+    seeds = range(0, campaign(4, 30), campaign(3, 1))
     kinds: tuple[Kind, ...] = (*REFUSED, "half")
     return {kind: [measured((kind, s), [OURS])[0] for s in seeds] for kind in kinds}
 

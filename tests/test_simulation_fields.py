@@ -154,6 +154,10 @@ def test_the_header_is_off_by_the_offset_and_the_reference_is_right(rotator, is_
     east, north = SkyCoord(*star, unit="deg").spherical_offsets_to(says)
     assert east.arcsec == pytest.approx(7.5, abs=5e-3)
     assert north.arcsec == pytest.approx(-2.25, abs=5e-3)
+    middle = [(n - 1) / 2 for n in exposure.image.flux.shape]
+    points_at = SkyCoord(*exposure.image.projection.to_sky(*middle), unit="deg")
+    east, north = SkyCoord(RA, DEC, unit="deg").spherical_offsets_to(points_at)
+    assert (east.arcsec, north.arcsec) == pytest.approx((7.9, -2.55), abs=5e-3)
     assert exposure.truth.ra_offset_arcsec == 7.5
     assert exposure.truth.dec_offset_arcsec == -2.25
     reference = observe_reference(
@@ -203,17 +207,29 @@ def test_the_flux_scale_is_what_brings_the_exposure_to_the_reference():
 
 
 def test_the_footprint_is_a_minute_of_arc_and_turns_with_the_rotator():
-    for rotator, is_turned in ((0.0, False), (45.0, False), (45.0, True)):
+    blank = points(RA, DEC, 20.0)
+    for rotator, is_turned, wide in ((0.0, False, 60.0), (45.0, False, 84.9), (20.0, True, 60.0)):
         spec = FieldExposureSpec(rotator_deg=rotator, is_turned=is_turned, blemishes=CLEAN)
-        image = observe_exposure(
-            points(RA, DEC, 20.0), spec, RA, DEC, np.random.default_rng(0)
-        ).image
+        image = observe_exposure(blank, spec, RA, DEC, np.random.default_rng(0)).image
         inside = np.isfinite(image.flux)
         assert inside.sum() * 0.04 == pytest.approx(3600.0, rel=0.01)
         np.testing.assert_array_equal(inside, np.isfinite(image.variance))
         columns = np.flatnonzero(inside.any(axis=0))
-        wide = 0.2 * (columns[-1] - columns[0])
-        assert wide == pytest.approx(60.0 if rotator == 0 or is_turned else 84.9, abs=0.5)
+        assert 0.2 * (columns[-1] - columns[0]) == pytest.approx(wide, abs=0.5)
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_the_footprint_lies_at_the_position_angle_of_the_rotator(is_turned):
+    spec = FieldExposureSpec(rotator_deg=20.0, is_turned=is_turned, blemishes=CLEAN)
+    image = observe_exposure(points(RA, DEC, 20.0), spec, RA, DEC, np.random.default_rng(0)).image
+    middle = SkyCoord(RA, DEC, unit="deg")
+    # The corners of the square are 42 arcsec away, at 45 degrees from the rotator's angle.
+    for angle, there in ((65.0, True), (155.0, True), (25.0, False), (115.0, False)):
+        corner = middle.directional_offset_by(angle * u.deg, 40.5 * u.arcsec)
+        x, y = image.projection.to_pixel(corner.ra.deg, corner.dec.deg)
+        place = round(float(y)), round(float(x))
+        within = all(0 <= p < n for p, n in zip(place, image.flux.shape, strict=True))
+        assert (within and bool(np.isfinite(image.flux[place]))) == there
 
 
 def test_what_cannot_be_simulated_is_refused():
@@ -330,6 +346,14 @@ def test_half_the_light_is_half_the_information():
     deeper = photon_limit(light, variance / 4, every, LAG, place.arcsec_per_pixel)
     assert np.isinf(blind).all()
     np.testing.assert_allclose(deeper, whole / 4)
+
+
+def test_the_bound_goes_with_the_pixels_whatever_their_shape():
+    place, light, variance = small_field()
+    every, skewed = np.ones(place.shape, bool), np.array([[0.2, 0.1], [-0.05, 0.3]])
+    by_pixel = photon_limit(light, variance, every, LAG, np.eye(2))
+    found = photon_limit(light, variance, every, LAG, skewed)
+    np.testing.assert_allclose(found, skewed @ by_pixel @ skewed.T, rtol=1e-9)
 
 
 def test_the_bound_of_one_gaussian_star_in_white_noise_is_the_textbooks():
