@@ -291,6 +291,19 @@ def test_a_mask_is_fitted_kept_and_undone(review, path, fitted):
     assert again.masked(again.undo(reset.key, row_version(reset))) == (MASK,)
 
 
+def test_a_real_fit_without_the_masked_source_is_right(tmp_path):
+    """The fit itself, not a stand-in: what disagrees is masked, and the offset is right."""
+    field = made_compared(0, (0.6, -0.4), n_sources=9, side=90, seed=3)
+    wrong = replace(field.measurement, dec_offset_arcsec=0.05)
+    review = Review(write_review(tmp_path, [replace(field, measurement=wrong)]), "ada")
+    stranger = field.measurement.sources[-1]
+    mask = MaskedCircle(stranger.ra_deg, stranger.dec_deg, 1.5)
+    row = review.decide(on(review.table(), 0, "masked", masked=(mask,)))
+    assert row.ra_offset_arcsec == pytest.approx(0.6, abs=0.03)
+    assert row.dec_offset_arcsec == pytest.approx(-0.4, abs=0.03)
+    assert review.measurement(row).date_obs == row.date_obs
+
+
 def test_a_journal_that_was_cut_loses_its_last_step_only(review, path):
     row = review.decide(on(review.table(), 1, "accepted"))
     journal = material_folder(path) / JOURNAL

@@ -29,6 +29,10 @@
     number(value, digits, sign) + (review.known(error) ? ` ± ${error.toFixed(digits)}` : "");
   const short = (value) => (review.known(value) ? String(Number(value.toPrecision(4))).replace("-", "−") : "–");
 
+  // As many digits as the error deserves.
+  const scaled = (value, error) =>
+    withError(value, error, error > 0 ? Math.min(9, Math.max(0, 1 - Math.floor(Math.log10(error)))) : 3);
+
   function row(name, values, unit, kind = "") {
     return element("tr", { class: kind }, element("td", {}, name),
       ...values.map((value) => element("td", {}, value)),
@@ -111,8 +115,8 @@
       row("FWHM", [number(m.fwhm_arcsec, 2)], arcsec),
       row("blue − red", [withError(m.blue_red_arcsec, m.blue_red_error_arcsec, 3)], arcsec),
       row("rotation", [withError(m.rotation_deg, m.rotation_error_deg, 3, true)], "deg"),
-      row("flux scale", [withError(m.flux_scale, m.flux_scale_error, 3)], ""),
-      row("background", [short(m.background)], ""),
+      row("flux scale", [scaled(m.flux_scale, m.flux_scale_error)], ""),
+      row("background", [review.known(m.background_error) ? scaled(m.background, m.background_error) : short(m.background)], ""),
     ];
     const known = rows.filter((one) => one.children[1].textContent !== "–");
     return element("section", {}, element("table", {}, ...known),

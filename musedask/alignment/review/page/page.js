@@ -344,7 +344,7 @@
     $("mosaic-note").textContent = "being made …";
     try {
       const found = await mosaic.load();
-      const rms = review.known(found.rms) ? `; rms of the difference ${Number(found.rms.toPrecision(3))} ${found.units}` : "";
+      const rms = review.known(found.rms) ? `; rms of the difference ${`${Number(found.rms.toPrecision(3))} ${found.units}`.trim()}` : "";
       const file = `${found.folder}/mosaic.fits`;
       $("mosaic-note").textContent = `mean of ${found.exposures}, north up, east left${rms}; ${file.split("/").slice(-2).join("/")}`;
       $("mosaic-note").title = file;
