@@ -21,6 +21,7 @@ from musedask.alignment.review.decisions import Decision, decisions_text, row_ve
 from musedask.alignment.table_lock import table_locked
 from musedask.config import config_of
 from musedask.errors import FileError, InputError
+from musedask.exposures import read_exposure_table, write_exposure_table
 from musedask.offsets import Offset, OffsetTable
 from musedask.reduction.running import reduce as reducing
 from musedask.run import init_run
@@ -62,7 +63,7 @@ def finds(monkeypatch):
 
 
 def job(cubes, folder: Path, **options: object) -> AlignJob:
-    return AlignJob(exposures=tuple(cubes), output=folder / "offsets.ecsv", **options)
+    return AlignJob(exposures=tuple(map(str, cubes)), output=folder / "offsets.ecsv", **options)
 
 
 # --- the table ---------------------------------------------------------------------------------
@@ -136,6 +137,16 @@ def test_a_table_that_somebody_else_holds_is_waited_for(tmp_path):
         done.append("first")
     thread.join(10)
     assert done == ["first", "second"]
+
+
+def test_of_an_exposure_table_those_are_aligned_that_it_uses(cubes, tmp_path, finds):
+    succeeded("exposures", *cubes, "--no-measure", "-o", tmp_path / "exposures.ecsv")
+    table = read_exposure_table(tmp_path / "exposures.ecsv")
+    table["use"] = [True, False, True]
+    write_exposure_table(table, tmp_path / "exposures.ecsv", overwrite=True)
+    asked = finds(*map(measured, range(3)))
+    run(job([tmp_path / "exposures.ecsv"], tmp_path))
+    assert asked[0][1] == [date(0), date(2)]
 
 
 def test_flux_scales_are_relative_to_one_another_or_not_there(cubes, tmp_path, finds):

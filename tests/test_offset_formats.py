@@ -76,6 +76,10 @@ def test_ecsv_is_the_default_and_comes_back_bit_for_bit(tmp_path: Path) -> None:
                 ra_offset_arcsec=third, ra_error_arcsec=0.02, dec_error_arcsec=1e-300,
                 rotation_deg=-third, flux_scale=1.1, flux_scale_error=0.01, background=-3.5,
                 grade="B", method="auto", note='seeing "1.2", twilight; ñ',
+                n_sources=7, signal_to_noise=third * 100, correlation_before=-third,
+                correlation_after=0.9, fwhm_arcsec=0.7, blue_red_arcsec=0.02,
+                reasons="only 3 sources agree; one, decides", frame="hst.fits",
+                decision="accepted", decided_by="ann b", decided_at="2026-01-31T12:00:00",
             ),
             Offset(date_obs=SECOND, ra_offset_arcsec=math.nan, dec_offset_arcsec=0.0, grade="F"),
         )
