@@ -96,7 +96,8 @@ def run(recipe, options, sof, here):
     lines = [line.split() for line in Path(sof).read_text().splitlines()]
     ifu = int(options.get("--nifu", "0"))
     end = f"-{ifu:02d}.fits" if ifu else ".fits"
-    default = {f"{tag}{end}": tag for tag in PRODUCTS.get(recipe, [])}
+    tags = {"PIXTABLE_OBJECT": f"PIXTABLE_{lines[0][1]}"} if recipe == "muse_scibasic" else {}
+    default = {f"{tags.get(t, t)}{end}": tags.get(t, t) for t in PRODUCTS.get(recipe, [])}
     products = behaviour.get("products", default)
     for name, tag in products.items():
         cards = {"DATE-OBS": "2020-01-01T00:00:00.000", "ESO PRO CATG": tag}

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 from command_line import command
+from esorex_jobs import given
+from raw_biases import write_biases
 from slurm_runs import SlurmRun, client, contents, make_run, slurm_config, stack_of_blocks
 from slurm_site import SlurmSite, alive, processes_of, send, slurm_site, wait_until
 
@@ -19,6 +21,9 @@ from musedask.cluster import ends_of, open_cluster
 from musedask.cluster.queue import end_of, jobs_under_way
 from musedask.errors import ClusterError, InputError, MissingError
 from musedask.megacube import write_megacube
+from musedask.reduction.job.folder import RunFolders
+from musedask.reduction.job.run import run_job
+from musedask.reduction.jobs import Job
 
 pytestmark = [pytest.mark.real_slurm]
 SOON_S = 120.0
@@ -377,3 +382,30 @@ def test_a_client_in_a_job_of_its_own_reduces_a_run(slurm_run: SlurmRun, site):
     assert "dashboard: http://127.0.0.1:" in text
     assert "ssh -N -L " in text
     assert {call["recipe"] for call in slurm_run.calls()} == {"muse_bias"}
+
+
+@pytest.mark.real_esorex
+def test_the_real_esorex_dies_with_its_worker_and_is_run_again_elsewhere(site, config, tmp_path):
+    raw, folders = tmp_path / "raw", RunFolders(tmp_path / "products", tmp_path / "scratch")
+    raw.mkdir()
+    paths = write_biases(raw, [f"bias{n}.fits" for n in range(3)])
+    job = Job(
+        recipe="muse_bias", stage="bias", title="bias IFU 1", ifu=1, ifus=(1,),
+        inputs=tuple(given("BIAS", path) for path in paths),
+        parameters=(("nifu", "1"),), products=("MASTER_BIAS",),
+    )  # fmt: skip
+
+    def at_work() -> list[psutil.Process]:
+        found = processes_of(*site.squeue("%A", "--states=RUNNING"))
+        return [p for p in alive(found) if p.name() == "esorex" and str(tmp_path) in p.cwd()]
+
+    with open_cluster(config) as cluster:
+        future = cluster.client.submit(run_job, job, folders, pure=False)
+        first = wait_until(at_work, lambda: f"{future.status}", SOON_S)
+        number = first[0].environ()["SLURM_JOB_ID"]
+        assert send(worker_of(number)) == 1
+        wait_until(lambda: not alive(first), "esorex has outlived its worker", 10.0)
+        record = future.result(timeout=SOON_S)
+    assert [product.tag for product in record.products] == ["MASTER_BIAS"]
+    assert [path.name for path in folders.products.glob("*/*")] == [job.key]
+    assert list(folders.scratch.iterdir()) == []

@@ -22,7 +22,14 @@ from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
 from musedask.cluster.commands import words_of
-from musedask.cluster.queue import JobState, end_of, end_of_file, err_file, jobs_under_way
+from musedask.cluster.queue import (
+    JobState,
+    end_of,
+    end_of_file,
+    err_file,
+    jobs_under_way,
+    of_memory,
+)
 from musedask.errors import ClusterError, MusedaskError
 
 logger = logging.getLogger(__name__)
@@ -135,8 +142,13 @@ class Fleet:
 
     def words(self, jobs: Sequence[str]) -> str:
         """What became of jobs, in SLURM's words."""
-        known = (str(self.losses[job].state if job in self.losses else end_of(job)) for job in jobs)
-        return "; ".join(dict.fromkeys(known))
+        ends = (self.losses[job].state if job in self.losses else self._end(job)[0] for job in jobs)
+        return "; ".join(dict.fromkeys(map(str, ends)))
+
+    def _end(self, job: str) -> tuple[JobState, tuple[str, ...]]:
+        """How a job ended, and what it said at last."""
+        err = tuple(end_of_file(err_file(self.logs, str(self.cluster.job_name), job)))
+        return of_memory(end_of(job), err), err
 
     def last_loss(self) -> str:
         """The end of the job that ended last, in SLURM's words; "" if none has."""
@@ -213,8 +225,8 @@ class Fleet:
         if job.job_id is None:
             loss = Loss(JobState(name, "REFUSED", job.refusal), connected=False)
         else:
-            err = end_of_file(err_file(self.logs, str(job.job_name), job.job_id))
-            loss = Loss(end_of(job.job_id), job.job_id in self._seen, tuple(err))
+            state, err = self._end(job.job_id)
+            loss = Loss(state, job.job_id in self._seen, err)
         self.losses[key] = loss
         self._unheard.append(loss.state)
         if not loss.connected or loss.state.state in _UNEXPLAINED:

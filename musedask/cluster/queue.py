@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from musedask.cluster.commands import call
@@ -26,6 +26,7 @@ HOPELESS = (
 )  # fmt: skip
 """Reasons for which a job pends until a person does something."""
 ERR_LINES = 12
+_MEMORY = re.compile(r"exceeded (job )?memory limit|oom[-_ ]kill|out[ -]of[ -]memory", re.I)
 _ERROR = re.compile(r"^\w*(Error|Exception)\b|error:|not found|No such|No module|Killed|CANCELLED")
 
 
@@ -86,6 +87,16 @@ def end_of(job: str) -> JobState:
         except MusedaskError:
             continue
     return JobState(job, "GONE", "SLURM does not know it any more")
+
+
+def of_memory(state: JobState, err: Sequence[str]) -> JobState:
+    """The end of a job with its memory as the cause, if its output says so and SLURM does not.
+
+    Without control groups SLURM calls such a job FAILED.
+    """
+    if state.state in ("FAILED", "CANCELLED") and any(_MEMORY.search(line) for line in err):
+        return replace(state, state="OUT_OF_MEMORY")
+    return state
 
 
 def _from_controller(job: str) -> JobState | None:

@@ -135,7 +135,8 @@ def slurm_options(config: ClusterConfig, stage: str = "") -> dict[str, Any]:
         *(chosen.get("worker_extra_args") or []), "--dashboard-address", "127.0.0.1:0",
     ]  # fmt: skip
     prologue = list(chosen.get("job_script_prologue") or [])
-    chosen["job_script_prologue"] = [*prologue, *_environment()]
+    # First, so that a site's own lines can say otherwise.
+    chosen["job_script_prologue"] = [*_environment(), *prologue]
     _check_words(chosen)
     return chosen
 
