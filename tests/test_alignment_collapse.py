@@ -176,6 +176,21 @@ def test_channels_are_read_once_and_only_where_a_filter_needs_them(tmp_path, mon
     )
 
 
+def test_blocks_without_any_of_the_light_are_not_computed():
+    flux, variance, _ = made()
+
+    def refuse(block, block_info=None):
+        if block_info[0]["chunk-location"][0] > 3:
+            raise AssertionError("computed")
+        return block
+
+    cube = memory_cube(flux, variance, chunks=(10, 9, 11))
+    lazy = cube["flux"].data.map_blocks(refuse, dtype=np.float32, meta=np.empty((0, 0, 0), "f4"))
+    (image,) = collapse(cube.assign(flux=(cube["flux"].dims, lazy)), "4770.2-4790")
+    mean = expected(flux, variance, sampled_weights("4770.2-4790"))[0]
+    np.testing.assert_allclose(image.flux, mean, rtol=2e-4, atol=2e-3)
+
+
 def test_what_is_excluded_counts_neither_in_the_mean_nor_against_it(tmp_path):
     flux, variance, _ = made()
     out = (WAVES >= 4762.0) & (WAVES <= 4785.0)

@@ -128,8 +128,11 @@ class TestWeights:
         assert ratio.std() < 1e-5 * ratio.mean()
         assert ratio.mean() == pytest.approx(1.0, abs=0.25)
 
-    def test_without_a_positive_weight_nothing_is_known(self):
-        assert variance_of_weight(np.zeros(SHAPE, np.float32), picture()) is None
+    def test_without_a_positive_weight_nothing_is_known(self, tmp_path):
+        none = np.zeros(SHAPE, np.float32)
+        assert variance_of_weight(none, picture()) is None
+        with pytest.raises(InputError, match="no pixel of the"):
+            read_image(written(tmp_path / "drz.fits", {"SCI": picture(), "WHT": none}))
 
 
 @pytest.mark.parametrize(
@@ -181,6 +184,7 @@ class TestChoice:
         for parts in (
             {"WHT": other, "SCI": one},
             {"PRIMARY": one},
+            {"PRIMARY": one, "RESIDUAL": other},
             {"PRIMARY": one, "DQ": other.astype(np.int32) * 0},
             {"MOSAIC": one, "CTX": other},
             {"DATA": one, "EXP": other},
