@@ -12,8 +12,10 @@ import json
 import logging
 import secrets
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from tornado.httpserver import HTTPServer
@@ -70,10 +72,9 @@ class ReviewServer:
         self.port = port
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
         self.files = page_files()
-        # One thread: a review is not made for several at once. The mosaic takes long and only
-        # reads, it has its own.
+        # One thread: a review is not made for several at once.
         self._thread = ThreadPoolExecutor(1, "review")
-        self._mosaic_thread = ThreadPoolExecutor(1, "mosaic")
+        self._mosaic_lock = threading.Lock()
         self._server: HTTPServer | None = None
 
     @property
@@ -117,13 +118,35 @@ class ReviewServer:
         if self._server is not None:
             self._server.stop()
             await self._server.close_all_connections()
-        self._mosaic_thread.shutdown(cancel_futures=True)
         self._thread.shutdown()
 
-    async def work(self, call: Callable[..., Any], *arguments: Any, mosaic: bool = False) -> Any:
-        """Call something in a thread."""
-        thread = self._mosaic_thread if mosaic else self._thread
-        return await asyncio.get_running_loop().run_in_executor(thread, call, *arguments)
+    async def work(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call something that is short in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+
+    async def long_work(self, call: Callable[[], bytes]) -> bytes:
+        """Call something that takes long, and that nobody waits for when the server ends."""
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[bytes] = loop.create_future()
+
+        def tell(result: bytes | Exception) -> None:
+            if found.done():
+                return
+            if isinstance(result, Exception):
+                found.set_exception(result)
+            else:
+                found.set_result(result)
+
+        def run() -> None:
+            try:
+                result: bytes | Exception = call()
+            except Exception as err:  # it belongs to who asked
+                result = err
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(tell, result)
+
+        threading.Thread(target=run, name="mosaic", daemon=True).start()
+        return await found
 
     def summary(self) -> bytes:
         """All exposures, read again from the disk."""
@@ -137,8 +160,9 @@ class ReviewServer:
 
     def mosaic(self) -> bytes:
         """The mosaic with the offsets as they are now; written to the disk as well."""
-        material, table = self.review.material, self.review.table()
-        overview = make_overview(usable(material, table), material.folder)
+        with self._mosaic_lock:
+            material, table = self.review.material, self.review.table()
+            overview = make_overview(usable(material, table), material.folder)
         return script("mosaic", mosaic_record(overview) | {"folder": str(material.folder)})
 
     def decide(self, index: int, record: Any) -> dict[str, Any]:
@@ -238,7 +262,7 @@ class _Handler(_Plain):
             if number is not None:
                 content = await self.server.work(self.server.images, number)
             elif name == "data/mosaic.js":
-                content = await self.server.work(self.server.mosaic, mosaic=True)
+                content = await self.server.long_work(self.server.mosaic)
             else:
                 content = await self.server.work(self.server.summary)
         except MusedaskError as err:
