@@ -6,7 +6,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -346,6 +346,12 @@ def _fields(
     """Check names and types of a table against a dataclass."""
     types = get_type_hints(kind)
     _known(given, [f.name for f in fields(kind) if f.name not in hidden], where)
+    missing = [
+        f.name for f in fields(kind)
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in given
+    ]  # fmt: skip
+    if missing:
+        raise InputError(f"[{where}] has no {missing[0]}; give it")
     return {key: _value(types[key], value, f"[{where}] {key}") for key, value in given.items()}
 
 

@@ -10,7 +10,6 @@ import csv
 import io
 import os
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,16 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Column, Table
 
+from musedask.ecsv_text import table_of_ecsv
 from musedask.errors import FileError, InputError
 from musedask.files import read_text
 from musedask.whole_files import write_whole
-from musedask.wording import counted, readable
+from musedask.wording import counted
 
 _YES = ("true", "t", "yes", "y", "1")
 _NO = ("false", "f", "no", "n", "0")
 _KEY_LENGTH = {"path": None, "date_obs": 23}  # DATE-OBS counts down to milliseconds
-_LINE_ENDS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_LINE_ENDS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _UNKNOWN = ("", "-", "--", "?", "none", "null", "unknown", "n/a", "nan")
 
 
@@ -131,14 +131,11 @@ def read_exposure_table(
             f"{name}: not an ECSV table (its first line is {text[:40].splitlines()[:1]}); "
             "`musedask exposures FILE... -o exposures.ecsv` makes one"
         )
+    tidied = _tidied(text, name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of columns that astropy would read in another way
-            table = Table.read(_tidied(text, name), format="ascii.ecsv")
-    except InputError:
-        raise
-    except Exception as err:  # astropy raises what it likes on broken tables
-        raise InputError(f"{name}: this ECSV table is broken: {readable(str(err))}") from err
+        table = table_of_ecsv(tidied)
+    except InputError as err:
+        raise InputError(f"{name}: this ECSV table is broken: {err}") from err
     return check_exposure_table(
         table, folder=name.absolute().parent, what=str(name), must_exist=must_exist,
         must_use=must_use,
@@ -300,7 +297,7 @@ def _like(column: Column, values: Sequence[str]) -> Column:
 
 def _text_of(value: Any) -> str:
     """Text without blanks around it and line ends in it."""
-    return _LINE_ENDS.sub(" ", str(value)).strip()
+    return " ".join(filter(None, map(str.strip, _LINE_ENDS.split(str(value)))))
 
 
 def _float_of(value: Any) -> float:

@@ -9,7 +9,9 @@ import numpy as np
 from astropy.table import Table
 
 from musedask.config import CONFIG_NAME
-from musedask.errors import FileError
+from musedask.ecsv_text import table_of_ecsv
+from musedask.errors import FileError, InputError
+from musedask.files import read_text
 from musedask.run import Run, open_run
 from musedask.wording import counted
 
@@ -78,8 +80,8 @@ def reduction_table_text(path: Path) -> str | None:
         If it is no table.
     """
     try:
-        table = Table.read(path, format="ascii.ecsv")
-    except (OSError, ValueError, TypeError, KeyError) as err:
+        table = table_of_ecsv(read_text(path))
+    except InputError as err:
         raise FileError(f"{path}: is no ECSV table: {err}") from err
     columns = set(table.colnames)
     if columns >= USED_FRAMES:

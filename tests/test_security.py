@@ -202,5 +202,5 @@ def test_what_listens_listens_on_this_machine_alone(kind):
     with md.open_cluster(ClusterConfig(kind=kind, workers=1)):
         new = listening() - before
     assert {ip for _, ip, _ in new} <= {"127.0.0.1", "::1"}
-    # A scheduler and a worker with its nanny: that they are seen shows that the look is no idle one.
+    # A scheduler, a nanny and a worker: that they are seen shows that the look is no idle one.
     assert kind == "threads" or len(new) >= 3

@@ -37,6 +37,8 @@ _SKY_CARD = re.compile(
     r"^(?:WCSAXES|C(?:TYPE|UNIT|RVAL|DELT|ROTA)[12]|CRPIX[123]|CD[123]_[123]|PC[123]_[123]|"
     r"PV[12]_\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH)$"
 )
+_TEXT = re.compile(r"CTYPE|CUNIT|RADE")
+"""Cards of the sky that hold a text; the others hold numbers."""
 _LARGEST_POWER = -6
 """Flux of 1e-20 in units of 1e-6 has a variance of 1e-28, safe in float32; from there on it
 comes near to where float32 ends (1e-38)."""
@@ -171,7 +173,8 @@ def sky_projection(hdu: Hdu, label: str) -> SkyProjection:
     for key in keys:
         value = hdu.get(key)
         try:
-            if value is None:
+            # Of a number that is a text, astropy would take the default without a word.
+            if value is None or not isinstance(value, str if _TEXT.match(key) else int | float):
                 raise ValueError
             header[key] = value
         except ValueError:

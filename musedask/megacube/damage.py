@@ -81,12 +81,20 @@ def _check_sizes(path: Path, group: str) -> None:
         shape = array.get("shape", [])
         if str(name).rpartition("/")[0] == group and len(shape) == 1 and shape[0] > _LONGEST_AXIS:
             raise ValueError(f"{name} has {shape[0]} values")
-    for folder in (path / group, *(path / str(name) for name in held)):
-        if folder.is_dir() and (folder == path / group or folder.parent == path / group):
-            with os.scandir(folder) as entries:
-                odd = next((e.name for e in entries if not (e.is_file() or e.is_dir())), None)
-            if odd is not None:  # reading a pipe would wait for ever
-                raise ValueError(f"{folder / odd} is no file")
+    odd = next(_odd_files(path / group, depth=3), None)
+    if odd is not None:  # reading a pipe would wait for ever
+        raise ValueError(f"{odd} is no file")
+
+
+def _odd_files(folder: Path, depth: int) -> Iterator[str]:
+    """What is neither file nor folder: of a group, its arrays, and the folders of their chunks."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                if depth > 1:
+                    yield from _odd_files(Path(entry.path), depth - 1)
+            elif not entry.is_file():
+                yield entry.path
 
 
 def lazily(

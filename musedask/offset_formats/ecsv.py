@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from astropy.table import Table
-
+from musedask.ecsv_text import table_of_ecsv
 from musedask.errors import InputError
 from musedask.files import read_text
 from musedask.offsets import ExposureLike, OffsetTable
@@ -24,10 +22,8 @@ def read(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
     """
     text = read_text(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of columns that astropy would read in another way
-            table = Table.read(text, format="ascii.ecsv")
-    except Exception as err:  # astropy raises whatever its YAML and CSV readers do
+        table = table_of_ecsv(text)
+    except InputError as err:
         raise InputError(f"this is not a whole ECSV table: {err}") from err
     return OffsetTable.from_table(table)
 

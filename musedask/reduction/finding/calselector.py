@@ -135,7 +135,9 @@ def read_calselector(path: str | os.PathLike[str]) -> tuple[CalSelection, ...]:
     reader = _Reader(path)
     try:
         reader.parse(content)
-    except expat.ExpatError as err:
+    except (expat.ExpatError, LookupError, ValueError) as err:  # the latter: of an odd encoding
+        if isinstance(err, InputError):
+            raise
         raise FileError(f"{path}: is no XML: {err}; download it again") from None
     return tuple(reader.selections())
 
