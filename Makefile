@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh Debian or Ubuntu: `make demo` and `make test`.
 # PYTHON=/path/to/python3 chooses the interpreter; PYTEST_ARGS go to pytest, BENCHMARK_ARGS to
-# the benchmarks.
+# the benchmarks, FUZZ_ARGS (--seed 5) to the fuzz campaign.
 
 MAKEFLAGS += --no-print-directory
 # Another environment's modules must not leak into this one.
@@ -11,13 +11,17 @@ export PYTHON
 BIN := .venv/bin
 PYTEST_ARGS ?=
 BENCHMARK_ARGS ?=
+FUZZ_SECONDS ?= 600
+FUZZ_ARGS ?=
 
-.PHONY: help demo test benchmark check format setup clean
+.PHONY: help demo test benchmark fuzz audit check format setup clean
 
 help:
 	@echo "make demo       from raw frames to a mega-cube, and one of real data; says where to look"
 	@echo "make test       all checks and tests"
 	@echo "make benchmark  measure stacking, export, reading and scaling beside others"
+	@echo "make fuzz       damaged input for every reader, for FUZZ_SECONDS (600) seconds"
+	@echo "make audit      known vulnerabilities of what is installed, from PyPI's database"
 	@echo "make check      ruff and mypy alone"
 	@echo "make format     lay the code out and mend what ruff can mend"
 	@echo "make clean      remove .venv, caches and the demo's folder"
@@ -43,6 +47,13 @@ benchmark: setup
 	@.ci/tools
 	@.ci/peers
 	$(BIN)/python -m benchmarks all --size small $(BENCHMARK_ARGS)
+
+fuzz: setup
+	$(BIN)/python -m fuzz run --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
+
+# Not part of the tests: it asks pypi.org, whose answer changes from day to day.
+audit: setup
+	@.ci/audit
 
 format: setup
 	$(BIN)/ruff check --fix
