@@ -25,6 +25,7 @@ from musedask.simulation.fields import (
     points,
 )
 from musedask.simulation.fields.image import correlated_noise
+from musedask.simulation.fields.kernels import add_gaussians
 from musedask.simulation.fields.limit import slope
 from musedask.simulation.fields.mixtures import hubble, moffat, sersic
 from musedask.simulation.fields.painting import Lattice, Spread, paint
@@ -112,6 +113,16 @@ def long_axis(image: np.ndarray, place: Lattice) -> float:
     east, north = np.tensordot(place.arcsec_per_pixel, np.stack([x - x0, y - y0]), 1)
     ee, en, nn = ((image * p).sum() for p in (east**2, east * north, north**2))
     return float(np.degrees(0.5 * np.arctan2(2 * en, nn - ee))) % 180.0
+
+
+def test_a_gaussian_is_painted_where_it_is_above_the_faintest_value_and_nowhere_else():
+    found = np.zeros((60, 70))
+    terms = (31.3, 28.8, 2.0, 0.05, 0.04, 0.06)
+    add_gaussians(found, *(np.array([term]) for term in terms), 1e-3)
+    x0, y0, peak, xx, xy, yy = terms
+    dy, dx = np.mgrid[:60, :70] - np.array([y0, x0])[:, None, None]
+    whole = peak * np.exp(-0.5 * (xx * dx**2 + yy * dy**2) - xy * dx * dy)
+    np.testing.assert_allclose(found, np.where(whole >= 1e-3, whole, 0.0), rtol=1e-9, atol=1e-12)
 
 
 def test_counts_of_galaxies_are_those_of_deep_fields():
@@ -269,6 +280,23 @@ def test_the_noise_of_a_bright_source_is_that_of_its_photons():
     wanted = 0.197**2 + 1.3e-4 * light
     assert wanted.min() > 5 * 0.197**2
     assert np.mean(noise**2 / wanted) == pytest.approx(1.0, abs=0.17)
+
+
+def test_the_noise_of_the_reference_is_as_deep_as_asked_and_has_the_sources_photons():
+    spec = ReferenceSpec(side_arcsec=20.0, depth_mag=27.0, lag=0.0)
+    star = points(*aside(0.0, 0.0), 16.0)
+    one, two = (observe_reference(star, spec, RA, DEC, np.random.default_rng(i)) for i in (0, 1))
+    noise = (one.flux - two.flux).astype(float) / np.sqrt(2.0)
+    blank = np.ones(noise.shape, bool)
+    blank[150:250, 150:250] = False
+    # Five sigma in a circle of 0.4 arcsec diameter: 50.3 pixels of 0.05 arcsec.
+    wanted = 10 ** (-0.4 * (27.0 - 25.94)) / 5.0 / np.sqrt(np.pi * 0.04 / 0.0025)
+    assert noise[blank].std() == pytest.approx(wanted, rel=0.02)
+    core = one.flux > 20.0
+    assert core.sum() > 10
+    assert one.variance[core].min() > 20 * wanted**2
+    np.testing.assert_allclose(one.variance[core], one.flux[core] / 2000.0, rtol=0.05)
+    assert np.mean(noise[core] ** 2 / one.variance[core]) == pytest.approx(1.0, abs=0.75)
 
 
 # --- the bound ---------------------------------------------------------------------------------
