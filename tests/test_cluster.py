@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from http.client import HTTPException
+from importlib.util import find_spec
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -24,6 +25,7 @@ from musedask.cluster import (
     open_cluster,
     open_now,
 )
+from musedask.cluster.performance import performance_report
 from musedask.cluster.sizes import allocated_cores, allocated_memory
 from musedask.cluster.slurm import slurm_options
 from musedask.config import ClusterConfig, cluster_config
@@ -287,3 +289,16 @@ def test_inside_a_job_of_slurm_only_what_it_has_counts(monkeypatch):
     assert allocated_cores({"SLURM_CPUS_ON_NODE": "3"}) is None
     monkeypatch.delenv("SLURM_JOB_ID")
     assert machine_memory() == whole
+
+
+def test_a_report_of_performance_is_a_page_or_says_what_it_needs(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    with open_cluster(ClusterConfig(workers=1)):
+        if find_spec("bokeh") is not None:
+            with performance_report(path):
+                pass
+            assert "<html" in path.read_text()
+        monkeypatch.setattr("musedask.cluster.performance.find_spec", lambda name: None)
+        wanted = r"bokeh.*musedask\[dashboard\]"
+        with pytest.raises(MissingError, match=wanted), performance_report(path):
+            pass
