@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -440,6 +441,23 @@ def test_a_rotated_exposure_is_drawn_where_the_offset_table_puts_it(page):
     moved = sky.moved(0.7, -0.3, 2.0, dec_deg=-27.78, about=middle)
     x, y = sky.to_pixel(*moved.to_sky(5, 50))
     assert place == pytest.approx([float(x), float(y)], abs=1e-3)
+
+
+def test_a_nudge_moves_that_way_however_the_field_is_turned(page):
+    for angle, parity in itertools.product([0.0, 37.0, 180.0, 290.0], [-1.0, 1.0]):
+        turn = math.radians(angle)
+        matrix = [
+            [parity * 0.2 * math.cos(turn), -0.2 * math.sin(turn)],
+            [parity * 0.2 * math.sin(turn), 0.2 * math.cos(turn)],
+        ]
+        images = json.dumps({"nx": 40, "ny": 30, "matrix": matrix, "carried": [0.3, -0.1]})
+        before, after = page.evaluate(
+            f"(() => {{ const images = {images}, offset = [1.5, -0.5];"
+            " const at = (o) => review.place(review.placement(images, o, 3), 4, 7);"
+            " return [at(offset), at(review.nudged(images, offset, 0.2, -1))]; })()"
+        )
+        assert after[0] - before[0] == pytest.approx(0.2)
+        assert after[1] - before[1] == pytest.approx(-1.0)
 
 
 # --- without a server -----------------------------------------------------------------------------

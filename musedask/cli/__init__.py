@@ -58,6 +58,7 @@ def cli() -> None:
       musedask exposures night*/DATACUBE_FINAL*.fits -o exposures.ecsv
       (edit exposures.ecsv: the column "use", masks, weights)
       musedask align exposures.ecsv --reference hst.fits -o offsets.ecsv
+      musedask review offsets.ecsv
       musedask stack exposures.ecsv --offsets offsets.ecsv -o deep.zarr
 
     Results go to stdout, log and progress to stderr. The exit status is 0, 1 if
