@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 @click.option("--who", metavar="NAME", help="Noted with decisions; your user name by default.")
 @verbose
 def review(offsets: Path, port: int, static: Path | None, opened: bool, who: str | None) -> None:
-    """Look at offsets in the browser: blink, nudge, mask, accept or flag.
+    """Look at offsets in the browser, and decide.
 
-    What is decided is in the table at once; 'musedask align' keeps it. The
+    Blink, nudge, mask, accept or flag. What is decided is in the table at once; 'musedask align' keeps it. The
     table is the one that 'musedask align' made, or that of a RUN; the images lie
     beside it, in NAME.alignment.
 
