@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 import weakref
@@ -75,6 +76,8 @@ def _kernel(block_id, shape, chunks, fields, touching, delay):
         for sizes, n in zip(chunks, block_id, strict=True)
     )
     time.sleep(delay)
+    if "FAKE_STACK_DIES" in os.environ:
+        os._exit(1)
     if block_id == FAIL.get("at"):
         raise RuntimeError("the kernel failed on purpose")
     planes = expected(shape, fields)[(slice(None), *region)]

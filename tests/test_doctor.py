@@ -243,3 +243,10 @@ def test_a_controller_that_is_dead_is_named(examined, site):
         site.wait_for_nodes()
     assert (one.level, one.what) == ("error", "slurm")
     assert "Unable to contact slurm controller" in one.text
+
+
+@pytest.mark.real_slurm
+def test_what_is_wrong_with_a_later_stage_is_found_before_the_first_one_has_run(examined):
+    (one,) = examined(scipost={"memory": "8 GiB"}, stack={"memory": "5 GiB"})
+    assert (one.level, one.what) == ("error", "sbatch")
+    assert one.text.startswith("[cluster.scipost] SLURM refuses such jobs")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from pathlib import Path
 
@@ -348,25 +347,12 @@ def test_blocks_on_a_lost_worker_are_made_again_and_the_store_is_the_same_to_the
 
 
 def test_a_block_that_kills_its_workers_is_an_error_and_no_riddle(site, tmp_path, monkeypatch):
-    """Each worker is killed as soon as it has begun with it."""
-    over = threading.Event()
-
-    def kill_all() -> None:
-        while not over.wait(0.3):
-            for job in site.squeue("%A", "--states=RUNNING"):
-                send(worker_of(job))
-
-    killer = threading.Thread(target=kill_all)
-    monkeypatch.setattr("musedask.cluster.opening.STACK_LOSSES", 0)
-    with open_cluster(slurm_config(site, workers=1), "stack") as cluster:
-        cluster.client.wait_for_workers(1, timeout=SOON_S)
-        killer.start()
-        try:
-            with pytest.raises(ClusterError, match="a block was not made, its workers died"):
-                write_megacube(stack_of_blocks(5.0), tmp_path / "there.zarr")
-        finally:
-            over.set()
-            killer.join()
+    monkeypatch.setattr("musedask.cluster.opening.STACK_LOSSES", 1)
+    options = {"job_script_prologue": ["export FAKE_STACK_DIES=1"]}
+    config = slurm_config(site, workers=1, options=options)
+    wanted = "a block was not made, its workers died"
+    with open_cluster(config, "stack"), pytest.raises(ClusterError, match=wanted):
+        write_megacube(stack_of_blocks(0.0), tmp_path / "there.zarr")
     assert not (tmp_path / "there.zarr").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from musedask.cluster.sizes import GIB, bytes_of, memory_of
@@ -42,15 +43,18 @@ def examine(
     here = look(place)
     yield from pipeline(here, "on this machine")
     yield from disk(here, place, needs)
-    config = config.of_stage("reduce")
-    yield from _memory(config, needs)
-    if config.kind == "slurm":
-        findings = []
-        for one in examine_slurm(config, needs):
+    findings = []
+    for stage in (
+        "reduce",
+        *(name for name in ("scipost", "stack") if name in dict(config.stages)),
+    ):
+        for one in _stage(config.of_stage(stage), stage, needs):
+            one = one if stage == "reduce" else replace(one, text=f"[cluster.{stage}] {one.text}")
             findings.append(one)
             yield one
-        if any(one.level == "error" for one in findings):
-            return
+    config = config.of_stage("reduce")
+    if config.kind == "slurm" and any(one.level == "error" for one in findings):
+        return
     if config.kind in ("slurm", "address", "local"):
         token = place / f".musedask-{uuid.uuid4().hex}"
         try:
@@ -60,6 +64,14 @@ def examine(
         finally:
             with suppress(OSError):
                 token.unlink(missing_ok=True)
+
+
+def _stage(config: ClusterConfig, stage: str, needs: Needs) -> Iterator[Finding]:
+    """What can be said of a stage before a worker starts."""
+    if stage != "stack":
+        yield from _memory(config, needs)
+    if config.kind == "slurm":
+        yield from examine_slurm(config, needs, stage)
 
 
 def _memory(config: ClusterConfig, needs: Needs) -> Iterator[Finding]:

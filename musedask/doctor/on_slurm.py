@@ -17,21 +17,22 @@ ROOM = 3.0
 """So many times the longest job should fit into the walltime: a worker does several."""
 
 
-def examine_slurm(config: ClusterConfig, needs: Needs) -> Iterator[Finding]:
+def examine_slurm(config: ClusterConfig, needs: Needs, stage: str) -> Iterator[Finding]:
     """Ask SLURM's commands; submits nothing."""
     try:
         jobs_under_way()
         found = partitions()
-        options = slurm_options(config, "reduce")
+        options = slurm_options(config, stage)
         walltime = walltime_of(options)
     except MusedaskError as err:
         yield bad("slurm", str(err), "without an answer nothing can be submitted")
         return
     yield from _partition(options, found, walltime)
-    yield from _walltime(walltime, needs)
+    if stage != "stack":
+        yield from _walltime(walltime, needs)
     with ExitStack() as stack:
         try:
-            cluster = submitter(config, "reduce", stack)
+            cluster = submitter(config, stage, stack)
             test_submission(cluster)
         except MusedaskError as err:
             yield bad("sbatch", str(err), "change [cluster] or [cluster.options] until it is taken")
