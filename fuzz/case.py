@@ -96,15 +96,17 @@ def _judged(target: Target, path: Path, folder: Path, work: Path) -> Verdict:
         return found
     if found := _about_noise(watch, work):
         return found
-    if found := _about_files(target, before, folder, work, is_error=error is not None):
+    is_error = error is not None
+    if found := _about_files(target, before, folder, work, is_error=is_error):
         return found
     if _open_files(folder):
+        error = None  # its traceback holds what the reader had in its hands
         gc.collect()
         if left := _open_files(folder):
             return Verdict("finding", "left open", "a file is left open", left[0])
     if cpu_s > MOST_CPU_S:
         return Verdict("finding", "slow", "takes seconds", f"{cpu_s:.1f} s of CPU")
-    return Verdict("result" if error is None else "error")
+    return Verdict("error" if is_error else "result")
 
 
 @contextmanager

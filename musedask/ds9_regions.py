@@ -10,6 +10,7 @@ defect that stays in the stack.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import warnings
@@ -117,11 +118,24 @@ class RegionFile:
         """
         area = np.full(shape, all(s.excluded for s in self.shapes))
         for shape_in in (s for s in self.shapes if not s.excluded):
-            for region in _region_of(shape_in, self.path):
-                area |= _covered(region, sky, shape)
+            area |= self._covered(shape_in, sky, shape)
         for shape_out in (s for s in self.shapes if s.excluded):
-            for region in _region_of(shape_out, self.path):
-                area &= ~_covered(region, sky, shape)
+            area &= ~self._covered(shape_out, sky, shape)
+        return area
+
+    def _covered(self, one: RegionShape, sky: SkyProjection, shape: tuple[int, int]) -> Bools:
+        """Pixels that one shape covers, bool (y, x)."""
+        area = np.zeros(shape, dtype=bool)
+        try:
+            for region in _region_of(one, self.path):
+                area |= _covered(region, sky, shape)
+        except (OverflowError, ValueError) as err:
+            if isinstance(err, InputError):
+                raise
+            raise InputError(
+                f"{self.path}, line {one.line}: {readable(one.text, 200)!r} cannot be drawn "
+                f"({readable(str(err), 200)}); correct its numbers"
+            ) from err
         return area
 
     def circles(self) -> list[tuple[float, float, float]]:
@@ -211,6 +225,8 @@ def _shape(word: str, rest: str, frame: str, excluded: bool, number: int, path: 
     if word in ("box", "ellipse") and n >= 4 and n % 2 == 0:
         values.append("0")  # DS9 takes a missing angle as 0
         n += 1
+    if endless := [value for value in values if not _is_finite(value)]:
+        raise InputError(f"{path}, line {number}: {endless[0]!r} is no number of a {word}")
     if n > _MOST_NUMBERS:
         raise InputError(
             f"{path}, line {number}: a {word} of {n} parameters, more than {_MOST_NUMBERS}; draw "
@@ -228,6 +244,14 @@ def _shape(word: str, rest: str, frame: str, excluded: bool, number: int, path: 
             f"{path}, line {number}: {n} parameters do not make a {word}; write it as DS9 does"
         )
     return RegionShape(frame, f"{word}({','.join(values)})", excluded, number)
+
+
+def _is_finite(text: str) -> bool:
+    """Whether a parameter is no infinity and no NaN; sexagesimal ones are neither."""
+    try:
+        return math.isfinite(float(text.rstrip("\"'dpri")))
+    except ValueError:
+        return True
 
 
 def _region_of(shape: RegionShape, path: str) -> list[Region]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from fake_stack import fake_stack
 from fits_files import write_cube
 from raw_headers import write
@@ -19,12 +20,13 @@ import musedask as md
 from musedask.config import read_config
 from musedask.ds9_regions import RegionFile
 from musedask.errors import FileError, InputError, MusedaskError
+from musedask.exposures import check_exposure_table
 from musedask.info import describe
 from musedask.masks import read_mask_image
 from musedask.megacube.direct import stored_array
 from musedask.mypython_lists import read_mypython_lists
 from musedask.offsets import Offset, OffsetTable
-from musedask.reduction.finding.calselector import selections
+from musedask.reduction.finding.calselector import read_calselector, selections
 from musedask.reduction.finding.scan import find_frames
 from musedask.reduction.job.record import RECORD_NAME, read_record
 from musedask.reduction.running.notes import Notes
@@ -279,3 +281,46 @@ def test_a_pipe_in_a_store_keeps_nobody_waiting(name, store):
     error = in_time(lambda: everything(store))
     assert isinstance(error, FileError)
     assert "deep.zarr" in str(error)
+
+
+@pytest.mark.parametrize(
+    "shape", ["polygon(1,1,inf,1,4,4)", "circle(1e400,1,2)", "box(1,1,inf,2,0)"]
+)
+def test_a_shape_without_an_end_is_named(shape, tmp_path):
+    (tmp_path / "a.reg").write_text(f"image\n{shape}\n")
+    sky = md.CubeGrid.from_cube(md.open_exposures(write_cube(tmp_path / "c.fits"))[0]).sky
+    with pytest.raises(InputError, match=r"a\.reg, line 2"):
+        RegionFile.read(tmp_path / "a.reg").inside(sky, (5, 6))
+
+
+@pytest.mark.parametrize("header", ['encoding="x-none"', 'encoding="UTF-16"'])
+def test_an_association_in_an_odd_encoding_is_one_error(header, tmp_path):
+    text = f'<?xml version="1.0" {header}?><association/>'
+    (tmp_path / "a.xml").write_text(text)
+    with pytest.raises(FileError, match=r"a\.xml: is no XML"):
+        read_calselector(tmp_path / "a.xml")
+
+
+@pytest.mark.parametrize("column", ["mode", "path"])
+def test_a_hundred_thousand_blanks_are_soon_read(column, tmp_path):
+    name = "a" + " " * 200_000 + "b"
+    table = Table({"path": ["c.fits"], "mode": ["x"]})
+    table[column] = [name]
+    found = in_time(lambda: check_exposure_table(table, folder=tmp_path, must_exist=False))
+    assert str(found[column][0]).endswith(name)
+
+
+def test_an_ecsv_header_that_is_nested_deeply_is_refused_at_once(tmp_path):
+    text = "# %ECSV 1.0\n# ---\n# datatype:\n# - " + "{a: " * 50_000 + "\npath\na\n"
+    (tmp_path / "t.ecsv").write_text(text)
+    for read in (md.read_exposure_table, OffsetTable.read, describe):
+        error = in_time(lambda read=read: read(tmp_path / "t.ecsv"))
+        assert isinstance(error, MusedaskError)
+        assert "t.ecsv" in str(error)
+
+
+def test_a_choice_that_lacks_a_key_is_an_error(tmp_path):
+    path = tmp_path / "musedask.toml"
+    path.write_text('[[reduction.choose]]\nframes = "*"\nfile = "none"\n')
+    with pytest.raises(InputError, match=r"musedask\.toml: \[reduction\.choose\] has no tag"):
+        read_config(path)

@@ -118,8 +118,8 @@ class Hdu:
 
     def _integer(self, key: str) -> int:
         value = self.get(key)
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        if not is_number or (key != "BITPIX" and value < 0):
+        # In Python True is an int, too.
+        if type(value) is not int or (key != "BITPIX" and value < 0):
             raise ValueError(f"{key} = {value!r} in HDU {self.index}")
         if key == "BITPIX" and value not in _BITPIX:
             raise ValueError(f"BITPIX = {value} in HDU {self.index}")
