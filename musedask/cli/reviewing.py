@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 def review(offsets: Path, port: int, static: Path | None, opened: bool, who: str | None) -> None:
     """Look at offsets in the browser, and decide.
 
-    Blink, nudge, mask, accept or flag. What is decided is in the table at once; 'musedask align' keeps it. The
-    table is the one that 'musedask align' made, or that of a RUN; the images lie
-    beside it, in NAME.alignment.
+    Blink, nudge, mask, accept or flag. What is decided is in the table at once;
+    'musedask align' keeps it. The table is the one that 'musedask align' made, or
+    that of a RUN; the images lie beside it, in NAME.alignment.
 
     \b
     musedask review offsets.ecsv
