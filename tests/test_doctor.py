@@ -226,7 +226,7 @@ def test_another_pipeline_on_the_nodes_is_named(examined, tmp_path):
 
 @pytest.mark.real_slurm
 def test_a_queue_that_is_full_is_told_after_a_while(examined, site):
-    site.ask("sbatch", "--exclusive", "-N2", "--wrap", "sleep 300")
+    site.ask("sbatch", "--exclusive", "-N2", "--output=/dev/null", "--wrap", "sleep 300")
     wait_until(lambda: "RUNNING" in site.squeue("%T"))
     (one,) = examined(wait_s=3.0)
     assert (one.level, one.what) == ("warning", "worker")

@@ -158,8 +158,9 @@ def test_a_job_that_pends_for_ever_is_an_error_that_names_the_reason(site, optio
 
 
 def test_who_waits_for_others_is_told_so_and_goes_on_waiting(site, config, caplog):
-    caplog.set_level("INFO", logger="musedask")
-    blocker = site.ask("sbatch", "--parsable", "--exclusive", "-N2", "--wrap", "sleep 100").strip()
+    caplog.set_level("INFO", logger="musedask.told")
+    whole = ("--exclusive", "-N2", "--output=/dev/null", "--wrap", "sleep 100")
+    blocker = site.ask("sbatch", "--parsable", *whole).strip()
     wait_until(lambda: "RUNNING" in site.squeue("%T", f"--job={blocker}"))
     with open_cluster(config) as cluster:
         future = cluster.client.submit(where, pure=False)
@@ -364,6 +365,7 @@ def test_a_client_in_a_job_of_its_own_reduces_a_run(slurm_run: SlurmRun, site):
     log = Path(answer.out.split()[-1])
     wait_until(lambda: job not in site.squeue("%A"), lambda: log.read_text(), SOON_S)
     text = log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
     assert "2 jobs done" in text
     assert "dashboard: http://127.0.0.1:" in text
     assert "ssh -N -L " in text

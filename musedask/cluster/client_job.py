@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -45,23 +47,29 @@ def submit_client(config: ClusterConfig, arguments: Sequence[str]) -> tuple[str,
     config = config.of_stage("client")
     options = slurm_options(config)
     folder = log_folder(options)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise FileError(f"{folder}: cannot be made: {err.strerror or err}") from err
+    log = _log(folder)
     command = [sys.executable, "-m", "musedask.cli", *arguments]
     script = f"#!/bin/sh\nexec {shlex.join(command)}\n"
-    log = folder / f"{NAME}-%j.log"
     given = dict(config.options).get("job_extra_directives") or ()
-    flags = [*_flags(config, options), f"--output={log}", *map(str, given)]
+    flags = [*_flags(config, options), f"--output={log}", "--open-mode=append", *map(str, given)]
     try:
         answer = call(("sbatch", "--parsable", f"--job-name={NAME}", *flags), given=script)
     except ClusterError as err:
         raise ClusterError(
             f"SLURM refuses the client: {err}; change [cluster.client] or [cluster.options]"
         ) from None
-    number = answer.strip().partition(";")[0]
-    return number, Path(str(log).replace("%j", number))
+    return answer.strip().partition(";")[0], log
+
+
+def _log(folder: Path) -> Path:
+    """A new file that this user alone can read: the dashboard's secret address will be in it."""
+    path = folder / f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600, exist_ok=False)
+    except OSError as err:
+        raise FileError(f"{path}: cannot be made: {err.strerror or err}") from err
+    return path
 
 
 def _flags(config: ClusterConfig, options: dict[str, object]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from musedask.cluster.queue import (
 from musedask.errors import ClusterError, MusedaskError
 
 logger = logging.getLogger(__name__)
+told = logging.getLogger("musedask.told")
 
 SOON_S = 2.0
 """Between two looks, when something has just changed."""
@@ -114,7 +116,7 @@ class Fleet:
     """Tasks that have not ended."""
     _completing: dict[str, float] = field(default_factory=dict)
     """Job -> since when it has been completing."""
-    _told: dict[str, str] = field(default_factory=dict)
+    _said: str = ""
     _unheard: list[JobState] = field(default_factory=list)
     _heard: float = field(default_factory=time.monotonic)
     _hopeless: int = 0
@@ -176,8 +178,9 @@ class Fleet:
         MusedaskError
             If SLURM does not answer.
         """
-        under_way = jobs_under_way()
+        # In this order: what is submitted in between is not taken for one that has gone.
         jobs: dict[str, FleetJob] = dict(self.cluster.workers)
+        under_way = jobs_under_way()
         now = self._heard = time.monotonic()
         here = self._here()
         for number in (jobs[name].job_id or "" for name in here & set(jobs)):
@@ -190,7 +193,8 @@ class Fleet:
         for name, job in ended.items():
             self._lost(name, job)
         states = [under_way[job.job_id] for job in jobs.values() if job.job_id in under_way]
-        self._tell(states)
+        if not here:
+            self._tell(states)
         if not any(now - first > SETTLED_S and last == now for first, last in self._seen.values()):
             self._judge(states)
         if self.trouble is None and not self._over.is_set():
@@ -234,12 +238,13 @@ class Fleet:
         logger.warning("%s", loss.state)
 
     def _tell(self, states: Sequence[JobState]) -> None:
-        """Say what jobs wait for, each reason once."""
-        for state in states:
-            if state.state == "PENDING" and self._told.get(state.job) != state.reason:
-                self._told[state.job] = state.reason
-                level = logging.WARNING if state.is_hopeless else logging.INFO
-                logger.log(level, "waiting for %s", state)
+        """Say what jobs wait for while there is no worker, when that changes."""
+        reasons = Counter(state.reason for state in states if state.state == "PENDING")
+        known = [f"{n} PENDING ({reason})" for reason, n in reasons.items() if reason != "None"]
+        text = f"no worker yet; SLURM jobs: {', '.join(sorted(known))}"
+        if known and text != self._said:
+            self._said = text
+            told.info("%s", text)
 
     def _judge(self, states: Sequence[JobState]) -> None:
         """Give up if nothing shows that a worker will come."""

@@ -97,7 +97,9 @@ class Cluster:
     def tunnel(self) -> str:
         """The command for one's own machine after which the dashboard's URL works there."""
         port = urlsplit(self.dashboard).port
-        return f"ssh -N -L {port}:127.0.0.1:{port} {getpass.getuser()}@{socket.getfqdn()}"
+        full, name = socket.getfqdn(), socket.gethostname()
+        host = name if full.startswith("localhost") else full
+        return f"ssh -N -L {port}:127.0.0.1:{port} {getpass.getuser()}@{host}"
 
 
 _open: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
