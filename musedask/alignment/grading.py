@@ -34,12 +34,10 @@ class Evidence:
     """Height of the coarse peak, in standard deviations of other places."""
     rival: float
     """Evidence for another place, as a share of that for this one."""
-    correlation: float
-    """Pearson's coefficient of the two images where they agree best."""
+    seen: float
+    """Share of the sources that the reference promises clearly which are there, and agree."""
     overlap: float
     """Share of the exposure's field that the reference covers."""
-    spread_arcsec: float
-    """How far apart the sources lie that agree (root mean square from their middle)."""
     blue_red_arcsec: float = math.nan
     """Distance between the offsets of a blue and a red image."""
     blue_red_error_arcsec: float = math.nan
@@ -58,7 +56,10 @@ LARGEST_RIVAL = {"A": 0.35, "B": 0.5, "C": 0.8}
 SMALLEST_SN = {"A": 20.0, "B": 12.0, "C": 6.0}
 LARGEST_SCATTER = {"A": 0.05, "B": 0.1}
 LARGEST_DISAGREEMENT = {"A": 0.5, "B": 1.0}
-SMALLEST_OVERLAP = {"A": 0.5, "B": 0.25}
+SMALLEST_OVERLAP = {"A": 0.75, "B": 0.6}
+SMALLEST_SEEN = {"A": 0.6, "B": 0.5, "C": 0.25}
+"""By chance it is a few per cent; sources that moved, vary or are struck leave most."""
+SMALLEST_SIGNIFICANCE = {"A": 5.0, "B": 5.0}
 NOT_CORRECTED_ARCSEC = 0.1
 _CLEAR = 2.0
 
@@ -93,6 +94,10 @@ def _complaints(e: Evidence) -> Iterator[tuple[str, str]]:
          f"sources scatter by {e.scatter_arcsec:.3f} arcsec beyond their errors"),
         (_at_most(e.n_disagreeing / max(1, e.n_agreeing), LARGEST_DISAGREEMENT, "C"),
          f"{e.n_disagreeing} sources disagree with {e.n_agreeing}"),
+        (_at_least(e.seen, SMALLEST_SEEN, "F"),
+         f"only {100 * e.seen:.0f} % of the sources of the reference are where they should be"),
+        (_at_least(e.significance, SMALLEST_SIGNIFICANCE, "C"),
+         f"no place stands out ({e.significance:.1f} sigma)"),
         (_at_least(e.overlap, SMALLEST_OVERLAP, "C"),
          f"the reference covers {100 * e.overlap:.0f} % of the field"),
     )  # fmt: skip

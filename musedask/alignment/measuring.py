@@ -364,7 +364,7 @@ def measurement_of(
         n_sources=evidence.n_agreeing,
         signal_to_noise=evidence.signal_to_noise,
         correlation_before=found.correlation(np.zeros(2)),
-        correlation_after=evidence.correlation,
+        correlation_after=found.correlation(found.shift),
         blue_red_arcsec=blue_red[0],
         blue_red_error_arcsec=blue_red[1],
         grade=letter,
@@ -373,7 +373,7 @@ def measurement_of(
     )
     if letter != "F":
         return measured
-    return replace(measured, reasons=reasons[1:]).failed(reasons[0])
+    return replace(measured.failed(reasons[0]), reasons=reasons)
 
 
 def total_offset(image: FieldImage, shift_arcsec: Floats) -> tuple[float, float]:
@@ -397,29 +397,23 @@ def _evidence(found: Registered, blue_red: tuple[float, float], largest_arcsec: 
     """What the grade rests on."""
     belongs, clear = found.belongs, found.fits.signal_to_noise > _CLEAR_SN
     agreeing = belongs > 0.5
-    seen = agreeing & clear
-    weight = np.where(seen, 1.0, 0.0)
-    spread = 0.0
-    if seen.any():
-        places = np.column_stack([found.sources.x, found.sources.y]) @ found.exposure.arcsec.T
-        middle = np.average(places, axis=0, weights=weight)
-        spread = float(np.sqrt(np.average(((places - middle) ** 2).sum(axis=1), weights=weight)))
+    error = np.where(found.fits.amplitude_error > 0, found.fits.amplitude_error, np.inf)
+    promised = found.amplitude / error > _CLEAR_SN
     usable = found.exposure.usable
     ny, nx = usable.shape
     covered = np.isfinite(found.matched.displaced(found.shift, (ny, nx)))[usable]
     told = found.fits.signal_to_noise[agreeing]
     return Evidence(
         error_arcsec=float(np.sqrt(np.diag(found.agreement.covariance)).max()),
-        n_agreeing=int(seen.sum()),
+        n_agreeing=int((agreeing & clear).sum()),
         n_disagreeing=int((clear & found.fits.good & ~agreeing).sum()),
         effective=found.agreement.effective,
         signal_to_noise=float(np.sqrt((told**2).sum())),
         scatter_arcsec=found.agreement.scatter,
         significance=found.peak.significance,
         rival=found.rival,
-        correlation=found.correlation(found.shift),
+        seen=float((promised & agreeing).sum()) / max(1, int(promised.sum())),
         overlap=float(covered.mean()),
-        spread_arcsec=spread,
         blue_red_arcsec=blue_red[0],
         blue_red_error_arcsec=blue_red[1],
         offset_arcsec=float(np.abs(found.exposure.arcsec @ found.shift).max()),
