@@ -126,6 +126,14 @@ def test_labels_and_attributes_come_back_identical(tmp_path):
     xr.testing.assert_identical(store.exposures, stack.exposures)
 
 
+def test_reading_in_threads_leaves_their_common_warnings_alone(tmp_path, monkeypatch):
+    write_megacube(fake_stack(), tmp_path / "s.zarr")
+    cube = next(iter(open_megacube(tmp_path / "s.zarr").values()))
+    # Two threads that set and restore what is done with warnings mix it up for good.
+    monkeypatch.setattr("musedask.megacube.damage.warnings", None)
+    cube["flux"].data.compute(scheduler="threads", num_workers=2)
+
+
 def test_white_images_are_the_means_over_all_channels(tmp_path):
     write_megacube(fake_stack(), tmp_path / "m.zarr")
     images = open_megacube(tmp_path / "m.zarr").images.compute()

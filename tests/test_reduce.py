@@ -444,9 +444,9 @@ def test_the_configuration_of_the_run_says_where_it_runs_if_nothing_is_open(tmp_
     opened = []
     monkeypatch.setattr("musedask.reduction.running.carrying.open_now", lambda: None)
 
-    def opening(config):
+    def opening(config, stage):
         opened.append(config)
-        return open_cluster(config)
+        return open_cluster(config, stage)
 
     monkeypatch.setattr("musedask.reduction.running.carrying.open_cluster", opening)
     cluster = ClusterConfig(workers=1)

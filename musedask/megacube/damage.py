@@ -24,15 +24,22 @@ _LONGEST_AXIS = 10_000_000
 
 @contextmanager
 def damage_as_error(what: Path | str) -> Iterator[None]:
-    """Turn whatever is raised, or warned of, while a store is read into a FileError.
+    """Turn whatever is raised, or warned of, while a store is opened into a FileError.
 
     zarr-python has no base of its own for the errors of broken metadata: they
-    are KeyErrors, TypeErrors and others, of any layer.
+    are KeyErrors, TypeErrors and others, of any layer. Not for threads, which
+    share one list of what is done with warnings.
     """
+    with _raised_as_error(what), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@contextmanager
+def _raised_as_error(what: Path | str) -> Iterator[None]:
+    """The same of what is raised alone, in any thread."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            yield
+        yield
     except MusedaskError:
         raise
     except Exception as err:
@@ -51,7 +58,7 @@ class StoredVariable:
 
     def __getitem__(self, part: Any) -> Any:
         """Read a part."""
-        with damage_as_error(self.folder):
+        with _raised_as_error(self.folder):
             return self.variable[part].to_numpy()
 
 
