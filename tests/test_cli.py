@@ -44,7 +44,7 @@ from musedask.stacking.geometry import RESAMPLINGS
 from musedask.stacking.statistics import METHODS
 
 COMMANDS = (
-    "init", "frames", "plan", "reduce", "status", "exposures", "align", "review",
+    "init", "frames", "plan", "doctor", "reduce", "status", "exposures", "align", "review",
     "stack", "export", "info",
     "simulate", "demo", "import-pymusepipe",
 )  # fmt: skip
