@@ -27,7 +27,7 @@ DEATH_S = 40
 """A worker that finds no scheduler for so long ends its job."""
 LOGS = Path("~/.musedask/slurm")
 """Where the jobs' output goes if no run says where."""
-_SHELL = re.compile(r"[\s'\"\\$`;&|<>()#*?]")
+_SHELL = re.compile(r"[%\s'\"\\$`;&|<>()#*?]")
 
 
 @contextmanager
