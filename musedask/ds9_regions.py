@@ -129,9 +129,9 @@ class RegionFile:
         try:
             for region in _region_of(one, self.path):
                 area |= _covered(region, sky, shape)
-        except (OverflowError, ValueError) as err:
-            if isinstance(err, InputError):
-                raise
+        except InputError:
+            raise
+        except Exception as err:  # of numbers that no pixel can have, the packages raise anything
             raise InputError(
                 f"{self.path}, line {one.line}: {readable(one.text, 200)!r} cannot be drawn "
                 f"({readable(str(err), 200)}); correct its numbers"

@@ -25,7 +25,7 @@ from musedask.info import describe
 from musedask.masks import read_mask_image
 from musedask.megacube.direct import stored_array
 from musedask.mypython_lists import read_mypython_lists
-from musedask.offsets import Offset, OffsetTable
+from musedask.offsets import ExposureKey, Offset, OffsetTable
 from musedask.reduction.finding.calselector import read_calselector, selections
 from musedask.reduction.finding.scan import find_frames
 from musedask.reduction.job.record import RECORD_NAME, read_record
@@ -324,3 +324,25 @@ def test_a_choice_that_lacks_a_key_is_an_error(tmp_path):
     path.write_text('[[reduction.choose]]\nframes = "*"\nfile = "none"\n')
     with pytest.raises(InputError, match=r"musedask\.toml: \[reduction\.choose\] has no tag"):
         read_config(path)
+
+
+def test_a_second_card_with_two_billion_axes_is_refused(tmp_path):
+    path = offset_list(tmp_path)
+    content = path.read_bytes()
+    end = content.index(b"END".ljust(80))
+    second = b"NAXIS   = 2147483647".ljust(80) + b"END".ljust(80)
+    path.write_bytes(content[:end] + second + content[end + 160 :])
+    error = in_time(lambda: OffsetTable.read(path))
+    assert isinstance(error, FileError)
+    assert "NAXIS = 2147483647" in str(error)
+
+
+@pytest.mark.parametrize("text", ["a.fits " + "9" * 100_000, "offset_wcs_2d(" + "\n" * 100_000])
+def test_offsets_on_which_a_pattern_would_take_minutes_are_refused(text, tmp_path):
+    (tmp_path / "manualoffsets.txt").write_text(text)
+    error = in_time(lambda: OffsetTable.read(tmp_path / "manualoffsets.txt", [], format="cosmos"))
+    assert isinstance(error, InputError)
+    key = ExposureKey("2014-12-08T02:48:56.798", "a")
+    error = in_time(lambda: OffsetTable.read(tmp_path / "manualoffsets.txt", [key]))
+    assert isinstance(error, InputError)
+    assert "manualoffsets.txt" in str(error)

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +32,8 @@ _END = b"END".ljust(CARD)
 _MAX_BLOCKS = 4000
 """144 thousand cards: more than the cube of a thousand combined exposures has."""
 _MOST_AXES = 999
-"""Of the FITS standard."""
+"""Axes, and columns of a table, that the FITS standard allows; astropy looks for any number."""
+_COUNTS = re.compile(rb"(NAXIS|TFIELDS|ZNAXIS) *= *(\d{1,70})")
 _BITPIX = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
@@ -98,6 +100,9 @@ class Hdu:
     @cached_property
     def nbytes(self) -> int:
         """Length of the data without what fills their last block."""
+        for match in _COUNTS.finditer(self.raw):  # also of a second card, which astropy may take
+            if match.start() % CARD == 0 and int(match[2]) > _MOST_AXES:
+                raise ValueError(f"{match[1].decode()} = {int(match[2])} in HDU {self.index}")
         if not self.shape:
             return 0
         pcount, gcount = (

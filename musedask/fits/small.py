@@ -14,7 +14,7 @@ from astropy.io.fits.verify import VerifyWarning
 
 from musedask.errors import FileError, MusedaskError
 from musedask.files import read_bytes
-from musedask.fits.hdus import read_headers
+from musedask.fits.hdus import BLOCK, read_headers
 from musedask.wording import readable
 
 _GZIP = b"\x1f\x8b"
@@ -45,7 +45,9 @@ def small_fits(path: str | os.PathLike[str]) -> Iterator[fits.HDUList]:
     try:
         if content.startswith(_GZIP):
             content = _unpacked(content)
-        read_headers(io.BytesIO(content), len(content), label)
+        last = read_headers(io.BytesIO(content), len(content), label)[-1]
+        # What follows the last HDU was not walked, and is not for astropy, either.
+        content = content[: last.offset + -(-last.nbytes // BLOCK) * BLOCK]
         with warnings.catch_warnings():
             # A file that is cut off is only a warning to astropy; what is odd is less.
             warnings.simplefilter("error")

@@ -284,7 +284,8 @@ def _funpack(file: FitsFile, out: BinaryIO) -> None:
     """Unpack each compressed image of a file, a few channels at a time; copy the others."""
     was_primary = any(hdu.is_compressed and hdu.get("ZSIMPLE") is True for hdu in file.hdus)
     # Opened here, since astropy leaves a damaged file open.
-    with quiet(VerifyWarning, AstropyUserWarning), open(file.path, "rb") as packed, fits.open(
+    silent = quiet(VerifyWarning, AstropyUserWarning, RuntimeWarning)
+    with silent, open(file.path, "rb") as packed, fits.open(
         packed, memmap=True, do_not_scale_image_data=True
     ) as hdulist:  # fmt: skip
         for hdu in file.hdus:

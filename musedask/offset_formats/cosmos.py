@@ -41,6 +41,8 @@ _PLAIN = re.compile(rf"(?P<path>.+?)\s+(?P<ra>{_NUMBER})\s+(?P<dec>{_NUMBER})")
 
 def looks_like(text: str) -> bool:
     """Tell whether a text is one of the two files."""
+    if _is_endless(text):
+        return False
     if "offset_wcs_2d" in text:
         return True
     lines = [line.rsplit(None, 3) for line in _lines(text)]
@@ -61,7 +63,7 @@ def read(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
             "the COSMOS routine's offsets go by file names: give exposures=, the list of "
             "exposures that they are for"
         )
-    text = read_text(path)
+    text = _checked(read_text(path))
     if path.name == MANUAL_NAME or "offset_wcs_2d" in text:
         return OffsetTable(tuple(_manual_rows(text, exposures).values()))
     rows: dict[str, Offset] = {}
@@ -78,7 +80,7 @@ def read(path: Path, exposures: Sequence[ExposureLike] | None) -> OffsetTable:
     beside = path.with_name(MANUAL_NAME)
     if beside.is_file():
         try:
-            rows.update(_manual_rows(read_text(beside), exposures))
+            rows.update(_manual_rows(_checked(read_text(beside)), exposures))
         except InputError as err:
             raise InputError(f"{beside.name} beside it: {err}") from err
     return OffsetTable(tuple(rows.values()))
@@ -94,6 +96,17 @@ def dump(table: OffsetTable, exposures: Sequence[ExposureLike] | None) -> bytes:
         name = row.name if row.name.endswith(".fits") else f"{row.name}.fits"
         lines.append(f"{name} {dx:.5f} {dy:.5f} {'m' if row.is_manual else 'a'}\n")
     return "".join(lines).encode("utf-8")
+
+
+def _is_endless(text: str) -> bool:
+    """Whether it has lines or gaps on which the patterns here would take minutes."""
+    return re.search(r"\s{1000}|[^\n]{4000}", text) is not None
+
+
+def _checked(text: str) -> str:
+    if _is_endless(text):
+        raise InputError("a line of more than 4000 characters, or a gap of more than 1000")
+    return text
 
 
 def _lines(text: str) -> list[str]:

@@ -110,7 +110,7 @@ def _check_columns(columns: dict[str, fits.Column]) -> None:
                 f"column {key} is missing (the table has {', '.join(columns)}); "
                 "the pipeline would ignore the table without a word"
             )
-    if not re.fullmatch(r"\d*A\d*", columns["DATE_OBS"].format):
+    if not re.fullmatch(r"\d*A\d*", str(columns["DATE_OBS"].format)):
         raise InputError(f"column DATE_OBS has format {columns['DATE_OBS'].format}, expected 23A")
     for key in ("RA_OFFSET", "DEC_OFFSET", "FLUX_SCALE", "MJD_OBS", "DEC_DEG", "RA_DEG"):
         if key in columns and columns[key].format not in ("D", "1D"):
@@ -119,7 +119,7 @@ def _check_columns(columns: dict[str, fits.Column]) -> None:
                 "the pipeline would ignore the table without a word: write it as float64"
             )
     for key in ("RA_OFFSET", "DEC_OFFSET"):
-        unit = (columns[key].unit or "").strip().lower()
+        unit = str(columns[key].unit or "").strip().lower()
         if unit not in ("", "deg", "degree", "degrees"):
             raise InputError(
                 f"column {key} has unit {columns[key].unit}; the pipeline takes it as degrees "

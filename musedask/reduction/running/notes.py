@@ -134,7 +134,8 @@ class Notes:
             given = read_json(path)
             named = ("log_end", "warnings", "lost_in")
             lists = {key: tuple(given["outcome"].get(key, ())) for key in named}
-            return Outcome(**{**given["outcome"], **lists}), int(given["lasting"])
+            outcome = Outcome(**{**given["outcome"], **lists})
+            return (outcome, int(given["lasting"])) if isinstance(outcome.key, str) else None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
