@@ -47,7 +47,8 @@ def _link_to_pipe(path: Path) -> None:
 
 
 def _unreadable(path: Path) -> None:
-    path.write_bytes(b"SIMPLE  =")
+    with path.open("xb") as file:
+        file.write(b"SIMPLE  =")
     path.chmod(0)
 
 

@@ -87,6 +87,14 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def copy_as_it_is(source: Path, target: Path) -> None:
+    """Copy a file; of what is none, link to it."""
+    if source.is_file():
+        shutil.copyfile(source, target)
+    else:
+        target.symlink_to(source)
+
+
 def everything_below(folder: Path) -> Iterator[tuple[str, int, int, int]]:
     """Name, mode, size and time of change of all below a folder; links are not followed."""
     waiting = [folder]

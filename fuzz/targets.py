@@ -15,7 +15,7 @@ from fuzz.damage import damaged
 from fuzz.fits_damage import damaged_fits
 from fuzz.odd_files import damaged_store, damaged_tree
 from fuzz.seeds import DATES, SHAPE
-from fuzz.target import Target, copy, of_files, of_folder
+from fuzz.target import Target, copy, copy_as_it_is, of_files, of_folder
 from fuzz.text_damage import damaged_json, damaged_text, damaged_xml
 from musedask.cube import sky_of, spectral_of
 from musedask.ds9_regions import RegionFile
@@ -185,8 +185,8 @@ def _read_notes(path: Path) -> None:
     notes = Notes(folder)
     for kind in ("running", "failed"):
         (folder / kind).mkdir()
-        os.link(path, folder / kind / "key.json", follow_symlinks=False)
-    os.link(path, folder / "reduce.lock", follow_symlinks=False)
+        copy_as_it_is(path, folder / kind / "key.json")
+    copy_as_it_is(path, folder / "reduce.lock")
     _ = notes.running(), notes.failures(), notes.failure("key")
     Memory.of(_RunAt(folder))
 

@@ -36,7 +36,8 @@ _NO_AREA = ("point", "line", "vector", "ruler", "compass", "projection", "segmen
 _MOST_NUMBERS = 5000
 """Parameters of a shape: to read a number as a coordinate takes a tenth of a millisecond."""
 _STATEMENT = re.compile(r"([+-]?)\s*([a-z]+[a-z0-9]*)(.*)")
-_QUOTED = re.compile(r"""\{.*?\}|'.*?'|".*?\"""")
+# No pattern that looks from each bracket to the end of a line that may be long.
+_QUOTED = re.compile(r"""\{[^{}]*\}|'[^']*'|"[^"]*\"""")
 _INCLUDE = re.compile(r"\binclude\s*=\s*([01])")
 
 

@@ -346,3 +346,19 @@ def test_offsets_on_which_a_pattern_would_take_minutes_are_refused(text, tmp_pat
     error = in_time(lambda: OffsetTable.read(tmp_path / "manualoffsets.txt", [key]))
     assert isinstance(error, InputError)
     assert "manualoffsets.txt" in str(error)
+
+
+def test_a_second_card_of_the_structure_is_refused(tmp_path):
+    path = write_cube(tmp_path / "cube.fits")
+    content = path.read_bytes()
+    at = content.index(b"CRVAL1  =")
+    path.write_bytes(content[:at] + b"NAXIS3  = -32".ljust(80) + content[at + 80 :])
+    for read in (md.open_exposures, OffsetTable.read, read_mask_image):
+        error = in_time(lambda read=read: read(path))
+        assert isinstance(error, FileError)
+        assert "NAXIS3 comes twice" in str(error)
+
+
+def test_brackets_without_an_end_are_soon_read(tmp_path):
+    (tmp_path / "a.reg").write_text("image\ncircle(1,1,2) # " + "{a=" * 100_000 + "\n")
+    assert len(in_time(lambda: RegionFile.read(tmp_path / "a.reg")).shapes) == 1

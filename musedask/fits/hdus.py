@@ -33,7 +33,7 @@ _MAX_BLOCKS = 4000
 """144 thousand cards: more than the cube of a thousand combined exposures has."""
 _MOST_AXES = 999
 """Axes, and columns of a table, that the FITS standard allows; astropy looks for any number."""
-_COUNTS = re.compile(rb"(NAXIS|TFIELDS|ZNAXIS) *= *(\d{1,70})")
+_STRUCTURE = re.compile(rb"(Z?NAXIS\d{0,3}|BITPIX|PCOUNT|GCOUNT|TFIELDS|THEAP) *= *(\d{1,70})?")
 _BITPIX = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
@@ -100,9 +100,7 @@ class Hdu:
     @cached_property
     def nbytes(self) -> int:
         """Length of the data without what fills their last block."""
-        for match in _COUNTS.finditer(self.raw):  # also of a second card, which astropy may take
-            if match.start() % CARD == 0 and int(match[2]) > _MOST_AXES:
-                raise ValueError(f"{match[1].decode()} = {int(match[2])} in HDU {self.index}")
+        self._check_structure()
         if not self.shape:
             return 0
         pcount, gcount = (
@@ -120,6 +118,22 @@ class Hdu:
     def is_compressed(self) -> bool:
         """Whether it is an image that is packed into a table (``.fits.fz``)."""
         return self.get("XTENSION") == "BINTABLE" and self.get("ZIMAGE") is True
+
+    def _check_structure(self) -> None:
+        """Raise a ValueError for counts beyond the standard, and for second cards of the structure.
+
+        Of two cards astropy may take the other one than :meth:`get`.
+        """
+        seen = set()
+        for match in _STRUCTURE.finditer(self.raw):
+            if match.start() % CARD:
+                continue
+            name, number = match[1].decode(), match[2]
+            if name in ("NAXIS", "TFIELDS", "ZNAXIS") and number and int(number) > _MOST_AXES:
+                raise ValueError(f"{name} = {int(number)} in HDU {self.index}")
+            if name in seen:
+                raise ValueError(f"{name} comes twice in HDU {self.index}")
+            seen.add(name)
 
     def _integer(self, key: str) -> int:
         value = self.get(key)
