@@ -38,6 +38,8 @@ class Evidence:
     """Share of the sources that the reference promises clearly which are there, and agree."""
     overlap: float
     """Share of the exposure's field that the reference covers."""
+    spread_arcsec: float = math.inf
+    """How far apart the sources lie that agree (root mean square from their middle)."""
     blue_red_arcsec: float = math.nan
     """Distance between the offsets of a blue and a red image."""
     blue_red_error_arcsec: float = math.nan
@@ -59,6 +61,8 @@ LARGEST_DISAGREEMENT = {"A": 0.5, "B": 1.0}
 SMALLEST_OVERLAP = {"A": 0.75, "B": 0.6}
 SMALLEST_SEEN = {"A": 0.6, "B": 0.5, "C": 0.25}
 """By chance it is a few per cent; sources that moved, vary or are struck leave most."""
+SMALLEST_SPREAD = {"A": 4.0, "B": 1.5}
+"""Arcseconds: knots of one galaxy are not independent of one another."""
 SMALLEST_SIGNIFICANCE = {"A": 5.0, "B": 5.0}
 NOT_CORRECTED_ARCSEC = 0.1
 _CLEAR = 2.0
@@ -98,6 +102,8 @@ def _complaints(e: Evidence) -> Iterator[tuple[str, str]]:
          f"only {100 * e.seen:.0f} % of the sources of the reference are where they should be"),
         (_at_least(e.significance, SMALLEST_SIGNIFICANCE, "C"),
          f"no place stands out ({e.significance:.1f} sigma)"),
+        (_at_least(e.spread_arcsec, SMALLEST_SPREAD, "C"),
+         f"the sources lie within {e.spread_arcsec:.1f} arcsec of one another"),
         (_at_least(e.overlap, SMALLEST_OVERLAP, "C"),
          f"the reference covers {100 * e.overlap:.0f} % of the field"),
     )  # fmt: skip

@@ -38,6 +38,8 @@ FINEST_ARCSEC = 0.08
 _STRAIGHT_PIXELS = 0.05
 _CLEAR_SN = 5.0
 """Signal to noise from which a source is counted."""
+_FLOOR_ARCSEC = {"catalogue": 0.005}
+"""What is added to the error, an axis: a catalogue does not say how sources are blended."""
 
 
 class ReferenceLike(Protocol):
@@ -348,7 +350,8 @@ def measurement_of(
 ) -> Measurement:
     """Complete what is known of an exposure by its offset, sources and grade."""
     east, north = total_offset(image, found.offset_arcsec)
-    errors = np.sqrt(np.diag(found.agreement.covariance))
+    floor = _FLOOR_ARCSEC.get(before.method, 0.0)
+    errors = np.sqrt(np.diag(found.agreement.covariance) + floor**2)
     evidence = _evidence(found, blue_red, largest_arcsec)
     letter, reasons = grade(evidence)
     handed = -math.copysign(1.0, float(np.linalg.det(image.arcsec_per_pixel)))
@@ -399,14 +402,15 @@ def _evidence(found: Registered, blue_red: tuple[float, float], largest_arcsec: 
     agreeing = belongs > 0.5
     error = np.where(found.fits.amplitude_error > 0, found.fits.amplitude_error, np.inf)
     promised = found.amplitude / error > _CLEAR_SN
+    seen = agreeing & clear
     usable = found.exposure.usable
     ny, nx = usable.shape
     covered = np.isfinite(found.matched.displaced(found.shift, (ny, nx)))[usable]
     told = found.fits.signal_to_noise[agreeing]
     return Evidence(
         error_arcsec=float(np.sqrt(np.diag(found.agreement.covariance)).max()),
-        n_agreeing=int((agreeing & clear).sum()),
-        n_disagreeing=int((clear & found.fits.good & ~agreeing).sum()),
+        n_agreeing=int(seen.sum()),
+        n_disagreeing=int(((found.fits.strength > _CLEAR_SN) & ~agreeing).sum()),
         effective=found.agreement.effective,
         signal_to_noise=float(np.sqrt((told**2).sum())),
         scatter_arcsec=found.agreement.scatter,
@@ -414,11 +418,24 @@ def _evidence(found: Registered, blue_red: tuple[float, float], largest_arcsec: 
         rival=found.rival,
         seen=float((promised & agreeing).sum()) / max(1, int(promised.sum())),
         overlap=float(covered.mean()),
+        spread_arcsec=_spread(found, seen),
         blue_red_arcsec=blue_red[0],
         blue_red_error_arcsec=blue_red[1],
         offset_arcsec=float(np.abs(found.exposure.arcsec @ found.shift).max()),
         largest_arcsec=largest_arcsec,
     )
+
+
+def _reason(found: Registered, i: int) -> str:
+    """Why a source does not count."""
+    seen = found.asked[i] or found.fits.strength[i] > _CLEAR_SN
+    return "outlier" if seen else "imprecise"
+
+
+def _spread(found: Registered, seen: Bools) -> float:
+    """Root mean square distance of sources from their middle, arcseconds."""
+    places = np.column_stack([found.sources.x, found.sources.y])[seen] @ found.exposure.arcsec.T
+    return float(np.sqrt(places.var(axis=0).sum())) if len(places) else 0.0
 
 
 def _source_offsets(image: FieldImage, found: Registered) -> Iterator[SourceOffset]:
@@ -441,5 +458,5 @@ def _source_offsets(image: FieldImage, found: Registered) -> Iterator[SourceOffs
             flux_ratio_error=float(found.fits.amplitude_error[i]) * ratio**2,
             signal_to_noise=float(noise[i]),
             used=bool(belongs[i] > 0.5),
-            reason="" if belongs[i] > 0.5 else ("outlier" if found.asked[i] else "imprecise"),
+            reason="" if belongs[i] > 0.5 else _reason(found, int(i)),
         )  # fmt: skip

@@ -76,6 +76,11 @@ class SourceFits:
     """Whether the fit has a meaning: enough pixels, and light of the right sign."""
 
     @property
+    def strength(self) -> Floats:
+        """Signal to noise of the light, however badly the model describes it."""
+        return self.signal_to_noise * np.sqrt(np.maximum(self.chi2, 1.0))
+
+    @property
     def signal_to_noise(self) -> Floats:
         """Amplitude over its error, 0 where there is no fit."""
         return np.where(self.good, self.amplitude / np.where(self.good, self.amplitude_error, 1), 0)
@@ -207,7 +212,8 @@ def _fits(solution: Floats, covariance: Floats, chi2: Floats, solvable: Bools) -
     """Turn linear parameters (a, -a e_x, -a e_y, b, a s / 2) into amplitude, shift, broadening."""
     amplitude = solution[:, 0]
     error = np.sqrt(np.maximum(covariance[:, 0, 0], 0.0))
-    good = solvable & (amplitude > 2.0 * error) & (error > 0) & np.isfinite(amplitude)
+    there = amplitude > 2.0 * error / np.sqrt(np.maximum(chi2, 1.0))
+    good = solvable & there & (error > 0) & np.isfinite(amplitude)
     safe = np.where(good, amplitude, 1.0)
     shift = np.where(good[:, None], -solution[:, 1:3] / safe[:, None], 0.0)
     # d(shift) = -(d(p) + shift d(a)) / a: the covariance with the amplitude matters

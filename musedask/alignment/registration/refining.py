@@ -29,6 +29,8 @@ CALIBRATED_SN = 5.0
 _OWN_SHIFT_SN = 10.0
 """From here on a source is fitted where it stands, however far from the others."""
 _FARTHEST_FWHM = 1.5
+_LARGEST_STEP_FWHM = 0.3
+_OWN_STEPS = 8
 _STEPS = 4
 _CONVERGED_PIXELS = 2e-3
 _SMALLEST_SN = 3.0
@@ -139,29 +141,42 @@ def _amplitude(fits: SourceFits, asked: Bools, fallback: float) -> tuple[float, 
 def measured(found: Registered) -> Registered:
     """Fit for good: strong sources where they stand themselves, with the noise as it is."""
     exposure, sources = found.exposure, found.sources
-    starts = np.tile(found.shift, (len(sources), 1))
-    last = found
-    for _ in range(2):
-        # A source far from the others' place is not linear there.
-        strong = last.asked & (last.fits.signal_to_noise > _OWN_SHIFT_SN)
-        starts = starts.copy()
-        starts[strong] = (last.starts + last.fits.shift)[strong]
-        correlation = _noise_correlation(last)
-        fits = fit_sources(
-            exposure.image, exposure.sigma, correlation, sources, found.matched, starts
-        )
-        again = _agreed(
-            exposure, found.matched, sources, fits, starts, last.shift, last.amplitude, found.peak
-        )
-        if again is None:
-            break
-        last = again
+    starts = _own_places(found)
+    fits = fit_sources(
+        exposure.image, exposure.sigma, _noise_correlation(found), sources, found.matched, starts
+    )
+    last = _agreed(
+        exposure, found.matched, sources, fits, starts, found.shift, found.amplitude, found.peak
+    )
     return replace(
-        last,
+        last or found,
         rival=found.rival,
         rotation_rad=found.rotation_rad,
         rotation_error_rad=found.rotation_error_rad,
     )
+
+
+def _own_places(found: Registered) -> Floats:
+    """Where each source stands, float64 (source, 2), pixels: that of the others if it is faint.
+
+    A fit is linear in the shift; one that is not small is approached in steps.
+    """
+    exposure, fits = found.exposure, found.fits
+    fwhm = _fwhm_pixels(exposure, found.matched)
+    starts = np.tile(found.shift, (len(found.sources), 1))
+    strong = fits.good & (fits.strength > _OWN_SHIFT_SN)
+    for _ in range(_OWN_STEPS if strong.any() else 0):
+        step = np.where(strong[:, None], fits.shift, 0.0)
+        size = np.hypot(*step.T)[:, None]
+        starts = starts + step * np.minimum(1.0, _LARGEST_STEP_FWHM * fwhm / np.maximum(size, 1e-9))
+        if size.max() < 0.02:
+            break
+        fits = fit_sources(
+            exposure.image, exposure.sigma, None, found.sources, found.matched, starts
+        )
+        away = np.hypot(*(starts - found.shift).T)
+        strong = strong & fits.good & (away < _FARTHEST_FWHM * fwhm)
+    return starts
 
 
 def _noise_correlation(found: Registered) -> Floats:
