@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Callable
 from itertools import pairwise
 from random import Random
@@ -51,7 +52,11 @@ def damaged_fits(rng: Random, data: bytes) -> bytes:
     if data.startswith(b"\x1f\x8b"):
         if rng.random() < 0.5:
             return damaged(rng, data)
-        packed = gzip.compress(damaged_fits(rng, gzip.decompress(data)), 1, mtime=0)
+        try:
+            plain = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):  # it is damaged already
+            return damaged(rng, data)
+        packed = gzip.compress(damaged_fits(rng, plain), 1, mtime=0)
         return damaged(rng, packed) if rng.random() < 0.2 else packed
     kind = rng.random()
     if kind < 0.2:

@@ -362,3 +362,10 @@ def test_a_second_card_of_the_structure_is_refused(tmp_path):
 def test_brackets_without_an_end_are_soon_read(tmp_path):
     (tmp_path / "a.reg").write_text("image\ncircle(1,1,2) # " + "{a=" * 100_000 + "\n")
     assert len(in_time(lambda: RegionFile.read(tmp_path / "a.reg")).shapes) == 1
+
+
+@pytest.mark.parametrize(("first", "step"), [(1e300, 1.25), (4750.0, 1e-12), (4750.0, 1e308)])
+def test_channels_that_cannot_be_told_apart_are_refused(first, step, tmp_path):
+    path = write_cube(tmp_path / "cube.fits", wcs={"CRVAL3": first, "CD3_3": step})
+    with pytest.raises(InputError, match=r"cube\.fits: wavelengths start at"):
+        md.open_exposures(path)

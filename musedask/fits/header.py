@@ -37,6 +37,8 @@ _SKY_CARD = re.compile(
     r"^(?:WCSAXES|C(?:TYPE|UNIT|RVAL|DELT|ROTA)[12]|CRPIX[123]|CD[123]_[123]|PC[123]_[123]|"
     r"PV[12]_\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH)$"
 )
+_SMALLEST_STEP = 1e-9
+"""Distance of two channels, relative to the wavelength; MUSE has 1e-4."""
 _TEXT = re.compile(r"CTYPE|CUNIT|RADE")
 """Cards of the sky that hold a text; the others hold numbers."""
 _LARGEST_POWER = -6
@@ -231,6 +233,12 @@ def spectral_axis(hdus: CubeHdus, label: str) -> SpectralAxis:
         raise InputError(
             f"{label}: wavelengths start at {first:g} {unit} with a step of {step:g}; "
             "both have to be positive: correct CRVAL3, CRPIX3, CD3_3"
+        )
+    last = first + hdu.shape[0] * step
+    if not math.isfinite(last) or step < _SMALLEST_STEP * last:
+        raise InputError(
+            f"{label}: wavelengths start at {first:g} {unit} with a step of {step:g}, which cannot "
+            "be told apart: correct CRVAL3, CRPIX3, CD3_3"
         )
     # 0.1 A steps in metres carry rounding; twelve digits hide it and keep everything else.
     first_angstrom = float(f"{first * factor:.12g}") if factor != 1.0 else first
