@@ -154,11 +154,12 @@ class SlurmSite:
                     ["scancel", f"--user={getpass.getuser()}"], env=self.environment, timeout=20,
                     capture_output=True, check=False,
                 )  # fmt: skip
-        for process in self.all_processes():
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
         for name in list(self.daemons):
             self.kill_daemon(name)
+        # Now that nobody starts new ones.
+        while left := alive(self.all_processes()):
+            send(left)
+            time.sleep(0.1)
 
     def all_processes(self) -> list[psutil.Process]:
         """Processes that know this SLURM: those of jobs, and its step daemons."""
@@ -247,15 +248,18 @@ def _is_of(process: psutil.Process, folder: str) -> bool:
 
 
 def processes_of(*jobs: str) -> list[psutil.Process]:
-    """Processes of SLURM jobs, their step daemons included."""
-    found = []
+    """Processes of jobs of this test's SLURM, their step daemons included."""
+    found, conf = [], os.environ.get("SLURM_CONF")
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            words = process.cmdline()
+            words, environment = process.cmdline(), process.environ()
             is_step = process.name() == "slurmstepd" and any(
                 f"[{j}." in " ".join(words) for j in jobs
             )
-            if is_step or process.environ().get("SLURM_JOB_ID") in jobs:
+            # Another test's SLURM has jobs of the same numbers.
+            if environment.get("SLURM_CONF") == conf and (
+                is_step or environment.get("SLURM_JOB_ID") in jobs
+            ):
                 found.append(process)
     return found
 

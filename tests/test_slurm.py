@@ -105,7 +105,10 @@ def test_workers_are_jobs_and_nothing_is_left_when_it_is_closed(site, config):
         assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
         family = processes_of(*jobs)
     assert not list(Path(config.folder).glob("tls-*"))
-    wait_until(lambda: not site.squeue() and not alive(family), "something is left")
+    wait_until(
+        lambda: not site.squeue() and not alive(family),
+        lambda: f"left: {site.squeue('%A %T %r')} {alive(family)}",
+    )
 
 
 def test_a_stack_gets_wide_workers_of_the_same_configuration(site):
