@@ -144,7 +144,9 @@ def _about_error(target: Target, err: BaseException, text: str, folder: Path) ->
         return Verdict("finding", "traceback", what, text)
     if target.never_raises:
         return Verdict("finding", "raises", f"raises at {_place(err)}", message)
-    if str(folder) not in message and not any(path.name in message for path in folder.iterdir()):
+    if str(folder) not in message and not any(
+        (path.name.partition(".")[0] or path.name) in message for path in folder.iterdir()
+    ):
         return Verdict("finding", "unnamed", f"names no file, at {_place(err)}", message)
     if len(message) > LONGEST_MESSAGE:
         return Verdict("finding", "long", f"a message of {len(message)}, at {_place(err)}", message)

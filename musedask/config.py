@@ -219,7 +219,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         raise FileError(f"{path}: there is no such file; 'musedask init' makes one")
     try:
         given = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as err:
+    except (ValueError, RecursionError) as err:  # ValueError: TOMLDecodeError, and endless numbers
         raise FileError(f"{path}: is no TOML file: {readable(str(err))}") from None
     try:
         return config_of(given)

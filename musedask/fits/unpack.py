@@ -274,10 +274,18 @@ def _funpacked_size(hdu: Hdu) -> int:
     header = len(hdu.raw) + 2 * BLOCK
     if not hdu.is_compressed:
         return header + hdu.nbytes + BLOCK
-    values = abs(int(hdu.get("ZBITPIX") or 0)) // 8
-    for axis in range(1, int(hdu.get("ZNAXIS") or 0) + 1):
-        values *= int(hdu.get(f"ZNAXIS{axis}") or 0)
+    values = abs(_whole(hdu, "ZBITPIX")) // 8
+    for axis in range(1, _whole(hdu, "ZNAXIS") + 1):
+        values *= _whole(hdu, f"ZNAXIS{axis}")
     return header + values + BLOCK
+
+
+def _whole(hdu: Hdu, key: str) -> int:
+    """A card of a compressed image that has to be a whole number."""
+    value = hdu.get(key)
+    if type(value) is not int:
+        raise ValueError(f"{key} = {value!r} in HDU {hdu.index}")
+    return value
 
 
 def _funpack(file: FitsFile, out: BinaryIO) -> None:
