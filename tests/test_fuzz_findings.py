@@ -132,7 +132,8 @@ def test_cards_of_the_sky_that_astropy_refuses_are_named(value, tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("ZCMPTYPE", "5.0"), ("ZNAXIS", "0"), ("ZNAXIS", "1E39"), ("ZTILE1", "'x'"), ("TFORM1", "'1PQ'"), ("ZVAL1", "'x'"),
+    [("ZCMPTYPE", "5.0"), ("ZNAXIS", "0"), ("ZNAXIS", "1E39"),
+     ("ZTILE1", "'x'"), ("TFORM1", "'1PQ'"), ("ZVAL1", "'x'"),
      ("ZBITPIX", "7"), ("TFIELDS", "0"), ("ZNAXIS1", "-4")],
 )  # fmt: skip
 def test_a_damaged_packed_cube_leaves_nothing_behind(key, value, tmp_path, monkeypatch):

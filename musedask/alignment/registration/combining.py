@@ -14,7 +14,7 @@ OUTLIERS = 0.08
 """Share of sources that are expected to say nothing about the offset."""
 _SCATTERS = np.array([0.0, 0.002, 0.004, 0.007, 0.012, 0.02, 0.035, 0.06])
 """Scatter from source to source beyond the errors, arcseconds an axis: what is tried."""
-_TYPICAL_SCATTER = 0.004
+_TYPICAL_SCATTER = 0.002
 _ROUNDS = 25
 _MOST_STARTS = 24
 
