@@ -93,7 +93,9 @@ def set_up_log(verbosity: int) -> None:
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbosity, 2)]
     handler: logging.Handler = _LogLines()
     if errors.is_terminal:  # through rich, which keeps log and progress bar apart
-        handler = RichHandler(console=errors, show_path=False, show_time=verbosity > 0, markup=False)
+        handler = RichHandler(
+            console=errors, show_path=False, show_time=verbosity > 0, markup=False
+        )
     log = logging.getLogger(LOG)
     log.handlers[:] = [handler]
     log.setLevel(level)

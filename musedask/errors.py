@@ -7,7 +7,6 @@ value) and what to do about it.
 
 from __future__ import annotations
 
-
 LONGEST_MESSAGE = 5000
 """Characters of an error's text: errors quote what files hold, which may be anything."""
 

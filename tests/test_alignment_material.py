@@ -10,6 +10,7 @@ import pytest
 from astropy.io import fits
 from compared_fields import MARGIN, made_compared
 
+from musedask.alignment.json_files import json_text
 from musedask.alignment.material import (
     Compared,
     MaskedCircle,
@@ -17,7 +18,6 @@ from musedask.alignment.material import (
     read_material,
     write_material,
 )
-from musedask.alignment.json_files import json_text
 from musedask.errors import FileError, InputError, MissingError
 
 
