@@ -160,7 +160,7 @@ def see(
         from musedask.alignment.opening import open_exposure
 
         return see(open_exposure(exposure), filters, exclude)
-    from musedask.alignment.collapse import collapse
+    from musedask.alignment.collapse import collapse_lazily
 
     ends = exposure["wavelength"].values[[0, -1]]
     bands = [
@@ -169,7 +169,9 @@ def see(
     ]  # fmt: skip
     # Both or none: a single one has nothing to be compared with.
     wanted = [*filters[:1], *(bands if len(bands) == 2 else ())]
-    image, *others = collapse(exposure, wanted, exclude=exclude)
+    lazy = collapse_lazily(exposure, wanted, exclude=exclude)
+    # This is within a task, whose core it is; others measure other exposures.
+    image, *others = lazy.compute(scheduler="synchronous")
     return Seen(image, dict(zip(bands, others, strict=False)))
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 import xarray as xr
-from dask.base import get_scheduler
 from dask.callbacks import Callback
 
 from musedask.blocks import Stack
@@ -43,6 +42,7 @@ from musedask.megacube.shards import (
 from musedask.megacube.tasks import Receipt, write_block
 from musedask.noise import noise_attrs
 from musedask.progress import Progress, Ticker
+from musedask.tasks import active_client
 from musedask.wording import counted, data_size
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def _compute(stack: Stack, layout: Layout, todo: list[Shape], progress: Progress
     # Optimised as a whole: reading, kernel and writing become one task a block.
     delayed = receipts.to_delayed(optimize_graph=True)
     tasks = [delayed[block] for block in todo]
-    client = _active_client()
+    client = active_client()
     if client is not None:
         return _compute_distributed(client, tasks, ticker)
     keys = {task.key for task in tasks}
@@ -300,17 +300,6 @@ def _compute(stack: Stack, layout: Layout, todo: list[Shape], progress: Progress
     with Callback(posttask=after):
         made = dask.compute(*tasks)
     return sum(_size(receipt) for receipt in made)
-
-
-def _active_client() -> distributed.Client | None:
-    """The Dask client that is in charge, if one is."""
-    owner = getattr(get_scheduler(), "__self__", None)
-    if owner is None:
-        return None
-    # Only now: it takes a fifth of a second, and most commands need no cluster.
-    import distributed
-
-    return owner if isinstance(owner, distributed.Client) else None
 
 
 def _compute_distributed(client: distributed.Client, tasks: list[Any], ticker: Ticker) -> int:
