@@ -13,6 +13,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 import musedask as md
+from fuzz.alignment_seeds import make_alignment_seeds
 from fuzz.store_seed import make_store
 from musedask.exposures import check_exposure_table, write_exposure_table
 from musedask.reduction.finding.scan import find_frames
@@ -38,6 +39,7 @@ def make_seeds(folder: Path) -> None:
     _lists(folder)
     _configurations(folder)
     _notes(folder)
+    make_alignment_seeds(folder)
     make_store(folder / "store.zarr")
     find_frames(folder / "raw", inventory=folder / "inventory.json")
 

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 import musedask as md
+from fuzz.alignment_targets import ALIGNMENT
 from fuzz.damage import damaged
 from fuzz.fits_damage import damaged_fits
 from fuzz.odd_files import damaged_store, damaged_tree
@@ -390,6 +391,7 @@ TARGETS: tuple[Target, ...] = (
         may_write=("deep.fits",),
         weight=1,
     ),
+    *ALIGNMENT,
 )
 """In the order of the report."""
 BY_NAME: dict[str, Target] = {target.name: target for target in TARGETS}

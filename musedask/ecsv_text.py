@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 from astropy.table import Table
 
@@ -13,8 +14,15 @@ _LONGEST_HEADER = 100_000
 """Characters: a column takes a hundred, and YAML that is nested deeply takes minutes to read."""
 
 
-def table_of_ecsv(text: str) -> Table:
+def table_of_ecsv(text: str, *, ignored: Iterable[type[Warning]] = ()) -> Table:
     """Make a table of the text of an ECSV file.
+
+    Parameters
+    ----------
+    text
+        The file's.
+    ignored
+        Warnings of astropy that are not taken for errors.
 
     Raises
     ------
@@ -27,6 +35,8 @@ def table_of_ecsv(text: str) -> Table:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            for category in ignored:
+                warnings.simplefilter("ignore", category)
             return Table.read(text, format="ascii.ecsv")
     except Exception as err:  # astropy raises whatever its YAML and CSV readers do
         raise InputError(readable(f"{type(err).__name__}: {err}")) from err

@@ -6,17 +6,26 @@ import gzip
 import json
 import os
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from compared_fields import made_compared
 from fake_stack import fake_stack
 from fits_files import write_cube
 from raw_headers import write
 
 import musedask as md
+from musedask.alignment.catalogue import read_catalogue
+from musedask.alignment.filters import find_filter
+from musedask.alignment.image_files import read_image
+from musedask.alignment.material import MaskedCircle, read_material, write_material
+from musedask.alignment.reference import open_reference
+from musedask.alignment.review.decisions import FORMAT, Decision, decisions_text, read_decisions
+from musedask.alignment.review.journal import Journal, Step
 from musedask.config import read_config
 from musedask.ds9_regions import RegionFile
 from musedask.errors import FileError, InputError, MusedaskError
@@ -372,3 +381,214 @@ def test_channels_that_cannot_be_told_apart_are_refused(first, step, tmp_path):
     path = write_cube(tmp_path / "cube.fits", wcs={"CRVAL3": first, "CD3_3": step})
     with pytest.raises(InputError, match=r"cube\.fits: wavelengths start at"):
         md.open_exposures(path)
+
+
+# --- what the alignment reads ------------------------------------------------------------------
+
+TABLES = (read_catalogue, find_filter, open_reference)
+
+
+def refused(read, path, *words):
+    """The one error in which a reader ends."""
+    error = in_time(lambda: read(path))
+    assert isinstance(error, MusedaskError), repr(error)[:200]
+    for word in (path.name, *words):
+        assert word in str(error)
+
+
+def refresh(path):
+    Journal(path).refresh()
+
+
+@pytest.fixture
+def material(tmp_path):
+    folder = tmp_path / "o.alignment"
+    write_material(folder, [made_compared(side=20, n_sources=2)])
+    (record,), (images,) = folder.glob("*.json"), folder.glob("*.fits")
+    return record, images
+
+
+@pytest.mark.parametrize("read", [*TABLES, read_image, read_decisions, refresh])
+@pytest.mark.parametrize("suffix", ["", ".ecsv", ".vot"])
+def test_a_pipe_is_nothing_to_align_with(read, suffix, tmp_path):
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    refused(read, tmp_path / f"pipe{suffix}", "is no regular file")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_pipe_among_what_was_compared_keeps_nobody_waiting(which, material):
+    path = material[which]
+    path.unlink()
+    os.mkfifo(path)
+    error = in_time(lambda: [entry.read() for entry in read_material(path.parent)])
+    assert isinstance(error, FileError)
+    assert path.name in str(error)
+
+
+@pytest.mark.parametrize("text", ["wavelength,throughput\n", "# wavelength throughput\n"])
+def test_a_filter_without_a_row_is_one_error(text, tmp_path):
+    (tmp_path / "f.csv").write_text(text)
+    refused(find_filter, tmp_path / "f.csv", "has no row of numbers")
+
+
+@pytest.mark.parametrize("text", ["," * 100_000, "ra" + "(1,2) " * 100_000, "# " + "a " * 10**5])
+@pytest.mark.parametrize("read", TABLES)
+def test_a_hundred_thousand_columns_are_refused_at_once(read, text, tmp_path):
+    (tmp_path / "t.csv").write_text(text + "\n1,2\n")
+    refused(read, tmp_path / "t.csv", "line 1", "columns")
+
+
+@pytest.mark.parametrize("read", TABLES)
+def test_a_table_whose_header_is_nested_deeply_is_refused_at_once(read, tmp_path):
+    text = "# %ECSV 1.0\n# ---\n# datatype:\n# - " + "{a: " * 50_000 + "\nra dec\n1 2\n"
+    for name in ("t.ecsv", "t.txt"):
+        (tmp_path / name).write_text(text)
+        refused(read, tmp_path / name, "header has")
+
+
+def test_units_that_astropy_does_not_know_are_no_reason_to_refuse_a_table(tmp_path):
+    header = "# %ECSV 1.0\n# ---\n# datatype:\n"
+    columns = "".join(
+        f"# - {{name: {name}, {unit}datatype: float64}}\n"
+        for name, unit in (("ra", ""), ("dec", ""), ("flux", "unit: electrum, "))
+    )
+    (tmp_path / "t.ecsv").write_text(f"{header}{columns}ra dec flux\n1 2 3\n")  # fmt: skip
+    assert read_catalogue(tmp_path / "t.ecsv").dec_deg.tolist() == [2.0]
+
+
+VOTABLE = """<?xml version="1.0"?>{}<VOTABLE version="1.3"><RESOURCE><TABLE {}>
+<FIELD name="ra" datatype="double"/><FIELD name="dec" datatype="double"/>
+<DATA>{}</DATA></TABLE></RESOURCE></VOTABLE>"""
+ROWS = "<TABLEDATA><TR><TD>1</TD><TD>2</TD></TR></TABLEDATA>"
+
+
+def test_a_votable_that_leads_elsewhere_or_blows_up_is_refused(tmp_path):
+    path = tmp_path / "t.vot"
+    path.write_text(VOTABLE.format("", 'nrows="1"', ROWS))
+    assert read_catalogue(path).ra_deg.tolist() == [1.0]
+    (tmp_path / "other").write_bytes(np.array([1.0, 2.0], ">f8").tobytes())
+    stream = f'<BINARY><STREAM href="file://{tmp_path}/other"/></BINARY>'
+    for parts, word in (
+        (("", "", stream), "in another place"),
+        (("", "", stream.replace("STREAM", "v:STREAM")), "in another place"),
+        (('<!DOCTYPE a [<!ENTITY b "c">]>', "", ROWS), "document type"),
+        (("", f'nrows="{10**12}"', ROWS), "nrows"),
+        (("", "", "<DATA>" * 200), "deep"),
+    ):
+        path.write_text(VOTABLE.format(*parts))
+        refused(read_catalogue, path, word)
+
+
+def test_a_catalogue_with_two_billion_axes_is_refused(tmp_path):
+    path = tmp_path / "t.fits"
+    Table({"ra": [1.0], "dec": [2.0]}).write(path)
+    content = path.read_bytes()
+    at = content.index(b"XTENSION")
+    path.write_bytes(content[:at] + content[at:].replace(
+        b"NAXIS   =                    2", b"NAXIS   =           2147483647", 1))  # fmt: skip
+    for read in TABLES:
+        refused(read, path, "NAXIS = 2147483647")
+
+
+@pytest.mark.parametrize("text", ["1e300 1\n2e300 1\n", "5000 1e308\n6000 1e308\n"])
+def test_a_filter_of_numbers_that_cannot_be_multiplied_is_refused(text, tmp_path):
+    (tmp_path / "f.txt").write_text(text)
+    refused(find_filter, tmp_path / "f.txt", "above 1e+30")
+
+
+def test_a_motion_that_no_star_has_is_refused(tmp_path):
+    (tmp_path / "c.csv").write_text("ra,dec,pmra,pmdec,ref_epoch\n1,2,1e308,1,2016\n")
+    refused(read_catalogue, tmp_path / "c.csv", "row 1", "proper motions")
+
+
+def test_a_column_that_is_no_column_of_numbers_is_named(tmp_path):
+    from astropy.time import Time
+
+    table = Table({"ra": Time([50000.0], format="mjd"), "dec": [1.0]})
+    with pytest.raises(InputError, match="the column ra does not hold a number"):
+        open_reference(table)
+
+
+def test_json_of_a_review_that_is_nested_too_deeply_is_one_error(material, tmp_path):
+    deep = "[" * 200_000
+    for path, read in ((tmp_path / "review.json", read_decisions), (tmp_path / "j", refresh),
+                       (material[0], lambda path: read_material(path.parent))):  # fmt: skip
+        path.write_text(deep + "\n")
+        refused(read, path, "no JSON")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["exposure"]["projection"].update(CTYPE1="RA---XYZ"),
+        lambda record: record["exposure"]["projection"].update(CD1_1=0.0, CD1_2=0.0),
+        lambda record: record["exposure"]["projection"].update({"A KEY\n": 1.0}),
+        lambda record: record["exposure"]["projection"].pop("CD2_2"),
+        lambda record: record["exposure"].update(projection=[]),
+        lambda record: record["reference"]["projection"].update(CRPIX1=1e300),
+        lambda record: record["exposure"].update(shape=[20, 10**30]),
+        lambda record: record["measurement"].update(ra_deg="1"),
+    ],
+)
+def test_what_was_compared_somewhere_else_is_one_error(change, material):
+    path = material[0]
+    (entry,) = read_material(path.parent)
+    entry.read()
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    refused(lambda path: [entry.read() for entry in read_material(path.parent)], path)
+
+
+def test_a_number_of_four_hundred_digits_is_no_traceback(material):
+    path = material[0]
+    path.write_text(path.read_text().replace('"background": 0.0', '"background": 1' + "0" * 400))
+    (entry,) = read_material(path.parent)
+    assert entry.measurement.background == np.inf
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("NAXIS", "2147483647"), ("BITPIX", "7"), ("NAXIS1", "-4"), ("XTENSION", "'BINTABLE'")],
+)
+def test_damaged_images_with_a_sum_that_fits_are_one_error(key, value, material):
+    record, images = material
+    content = images.read_bytes()
+    at = content.index(b"XTENSION")
+    second = images.with_name("second")
+    second.write_bytes(content[at:])
+    images.write_bytes(content[:at] + with_card(second, key, value).read_bytes())
+    second.unlink()
+    document = json.loads(record.read_text()) | {"crc32": zlib.crc32(images.read_bytes())}
+    record.write_text(json.dumps(document))
+    refused(lambda path: [entry.read() for entry in read_material(path.parent)], images)
+
+
+def test_a_journal_with_a_bad_line_is_not_half_taken(tmp_path):
+    path = tmp_path / "review.jsonl"
+    row = Offset(date_obs="2014-12-08T02:48:56.798", ra_offset_arcsec=0.1, dec_offset_arcsec=0.2)
+    journal = Journal(path)
+    for action in ("moved", "accepted"):
+        masked = (MaskedCircle(1.0, 2.0, 3.0),)
+        journal.add(Step(row.date_obs, action, "me", "now", row, row, masked))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"{}\n")
+    other = Journal(path)
+    for _ in range(2):
+        with pytest.raises(FileError, match=r"review\.jsonl"):
+            other.refresh()
+    path.write_bytes(whole)
+    other.refresh()
+    assert [step.action for step in other.steps(row.date_obs)] == ["moved", "accepted"]
+
+
+def test_two_decisions_on_one_exposure_are_found_among_thousands(tmp_path):
+    path = tmp_path / "review.json"
+    one = Decision(date_obs="2014-12-08T02:48:56.798", action="accepted", based_on="a")
+    record = json.loads(decisions_text((one,)))
+    assert record["format"] == FORMAT
+    record["decisions"] = [
+        record["decisions"][0] | {"date_obs": f"exposure {n}"} for n in (*range(20_000), 3)
+    ]
+    path.write_text(json.dumps(record))
+    refused(read_decisions, path, "two decisions on exposure 3")

@@ -6,17 +6,22 @@ import gzip
 import json
 import os
 import stat
+import tempfile
+import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
+from compared_fields import made_compared
 from fake_stack import fake_stack
 from fits_files import write_cube
 from hypothesis import given
 from hypothesis import strategies as st
 from raw_headers import write
+from served_review import Served, write_review
 
 import musedask as md
+from musedask.cluster import certificates, client_job
 from musedask.config import ClusterConfig
 from musedask.errors import MissingError, MusedaskError
 from musedask.fits.unpack import open_fits
@@ -180,6 +185,43 @@ def test_files_have_the_modes_that_the_user_wants(umask, tmp_path, monkeypatch):
         if mode != (0o777 if path.is_dir() else 0o666) & ~umask
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_keys_and_logs_with_an_address_are_for_this_user_alone(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        with certificates.in_folder(tmp_path / "keys"):
+            (folder,) = (tmp_path / "keys").iterdir()
+            keys = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            assert b"PRIVATE KEY" in (folder / "key.pem").read_bytes()
+        # The client's log, in which the dashboard's address will be.
+        log = client_job._log(tmp_path / "logs")
+    finally:
+        os.umask(before)
+    assert keys == {"ca.pem": 0o600, "key.pem": 0o600, "lock": 0o600}
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_the_token_of_a_review_is_in_no_file(tmp_path, monkeypatch):
+    for name in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR", "MUSEDASK_CACHE"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(tmp_path)
+    served = Served(write_review(tmp_path / "review", [made_compared(side=20, n_sources=2)]))
+    try:
+        token = served.server.token
+        assert f"/{token}/" in served.address
+        assert len(token) >= 32
+        with urllib.request.urlopen(served.address) as answer:
+            assert answer.status == 200
+    finally:
+        served.stop()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if token.encode() in path.read_bytes()]
 
 
 # --- ports -------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ _EPOCH = ("ref_epoch", "epoch")
 _OF_GAIA = ("source_id", "solution_id", "phot_g_mean_mag", "ruwe", "gmag")
 _MAS_PER_YEAR = u.mas / u.yr
 _MAS_PER_RADIAN = math.degrees(1.0) * ARCSEC_PER_DEG * 1000.0
+_FASTEST_MAS = 1e5
+"""Barnard's star moves by 10,400 mas a year, and none faster."""
 LATTICE_FINER = 2.0
 """Pixels of the painted image along one of the exposure."""
 FWHM_PIXELS = 3.0
@@ -241,7 +243,9 @@ def _profile(centre: float, n: int) -> tuple[slice, Floats]:
 def _numbers(table: Table, name: str, unit: Any, label: str) -> Floats:
     """A column as float64 in a unit; NaN where it is masked."""
     column = table[name]
-    if column.dtype.kind not in "iuf" or column.ndim != 1:
+    # Columns such as times or positions have no type of numpy.
+    kind = getattr(getattr(column, "dtype", None), "kind", "")
+    if kind not in tuple("iuf") or column.ndim != 1:
         raise InputError(
             f"{label}: the column {name} does not hold a number in each row; "
             "positions are read in degrees"
@@ -275,4 +279,11 @@ def _motions(values: dict[str, Floats | None], label: str) -> tuple[Floats, Floa
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise InputError(f"{label}: row {row + 1} has ref_epoch = {epoch[row]}, expected a year")
+    bad = np.maximum(np.abs(pm_ra), np.abs(pm_dec)) > _FASTEST_MAS
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"{label}: row {row + 1} has proper motions of {pm_ra[row]} and {pm_dec[row]} mas a "
+            f"year, expected at most {_FASTEST_MAS:g}"
+        )
     return pm_ra, pm_dec, np.where(known, epoch, 2000.0)

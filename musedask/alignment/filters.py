@@ -26,6 +26,8 @@ WHITE = "white"
 _TOP_HAT = re.compile(r"^\s*(\d+(?:\.\d*)?)\s*-\s*(\d+(?:\.\d*)?)\s*$")
 _WAVELENGTH_NAMES = ("wavelength", "lambda", "wave", "wl", "lam", "col1")
 _THROUGHPUT_NAMES = ("throughput", "transmission", "response", "sensitivity", "trans", "col2")
+_LARGEST = 1e30
+"""Beyond every wavelength and throughput, and small enough to be multiplied."""
 _LONGEST_IN_UM = 30.0
 _LONGEST_IN_NM = 3000.0
 """No optical or near infrared filter ends lower in Angstrom, nor higher in nm."""
@@ -62,6 +64,8 @@ class Filter:
             return
         if not (np.isfinite(waves).all() and np.isfinite(passed).all()):
             raise InputError(f"filter {self.name}: some of its numbers are not finite")
+        if max(waves.max(), np.abs(passed).max()) > _LARGEST:
+            raise InputError(f"filter {self.name}: has a number above {_LARGEST:g}")
         if np.any(np.diff(waves) < 0) or waves[0] <= 0 or waves[0] == waves[-1]:
             raise InputError(f"filter {self.name}: its wavelengths have to be positive and rise")
         if passed.min() < 0 or passed.max() <= 0:
@@ -198,6 +202,8 @@ def _read(path: str, extension: str) -> Filter:
             f"{path}: no column holds {lacking}: they are {', '.join(table.colnames)}; name two "
             "of them wavelength and throughput"
         )
+    if len(table) == 0:
+        raise InputError(f"{path}: has no row of numbers")
     waves = _numbers(table, waves_name, path) * _to_angstrom(table, waves_name, path)
     passed = _numbers(table, passed_name, path)
     unit = table[passed_name].unit
@@ -217,7 +223,9 @@ def _read(path: str, extension: str) -> Filter:
 def _numbers(table: Table, name: str, path: str) -> Floats:
     """A column as float64."""
     column = table[name]
-    if column.dtype.kind not in "iuf" or column.ndim != 1:
+    # Columns such as times or positions have no type of numpy.
+    kind = getattr(getattr(column, "dtype", None), "kind", "")
+    if kind not in tuple("iuf") or column.ndim != 1:
         raise InputError(f"{path}: the column {name} does not hold a number in each row")
     values: Floats = np.ma.filled(np.ma.asarray(column, np.float64), np.nan)
     if not np.isfinite(values).all():

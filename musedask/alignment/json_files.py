@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from musedask import files
 from musedask.errors import FileError
 
 
@@ -35,12 +36,7 @@ def read_json(path: Path, format: str, version: int) -> dict[str, Any]:
     FileError
         If it cannot be read, or is something else.
     """
-    try:
-        record = json.loads(path.read_bytes())
-    except OSError as err:
-        raise FileError(f"{path}: cannot be read: {err.strerror or err}") from err
-    except ValueError as err:
-        raise FileError(f"{path}: is no JSON: {err}") from err
+    record = files.read_json(path)
     if not isinstance(record, dict) or record.get("format") != format:
         raise FileError(f"{path}: is no {format}")
     if record.get("version") != version:

@@ -8,8 +8,10 @@ the former has to be, so that a pair that does not belong together is noticed.
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -23,6 +25,8 @@ from musedask.alignment.image import FieldImage
 from musedask.alignment.json_files import json_text, read_json
 from musedask.alignment.measurement import Measurement, SourceOffset
 from musedask.errors import FileError, InputError, MissingError
+from musedask.files import read_bytes
+from musedask.fits.small import fits_of
 from musedask.offsets import date_key
 from musedask.run import name_for_people
 from musedask.sky import SkyProjection
@@ -328,11 +332,19 @@ def built(kind: type[Any], record: Any, where: str) -> Any:
             not isinstance(value, _TYPES[kind_of]) or (kind_of != "bool" and value is True)
         ):
             raise FileError(f"{where}: {key} is {value!r}, expected {kind_of}")
-        given[key] = float(value) if kind_of == "float" else value
+        given[key] = _double(value) if kind_of == "float" else value
     try:
         return kind(**given)
     except (TypeError, InputError) as err:
         raise FileError(f"{where}: {err}") from None
+
+
+def _double(number: int | float) -> float:
+    """A number of JSON, which may have more digits than a float takes."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,22 +374,22 @@ def _read_compared(entry: Entry) -> Compared:
     if not re.fullmatch(r"[\w.:+-]+\.fits", name, re.ASCII):
         raise FileError(f"{entry.path}: fits = {name!r} is no name of a file in its folder")
     path = entry.path.with_name(name)
-    try:
-        content = path.read_bytes()
-    except OSError as err:
-        raise FileError(f"{path}: cannot be read: {err.strerror or err}") from err
+    content = read_bytes(path)
     if zlib.crc32(content) != record.get("crc32"):
         raise FileError(
             f"{path}: is not the file that {entry.path.name} was written with (crc32); measure "
             "this exposure again with 'musedask align'"
         )
-    with fits.HDUList.fromstring(content) as units:
+    with fits_of(content, str(path)) as units:
         images = [
             _image(units, which, record.get(which), f"{entry.path}: {which}")
             for which in ("exposure", "reference")
         ]
     measurement = measurement_of(record.get("measurement"), f"{entry.path}: measurement")
-    return Compared(measurement, images[0], images[1], entry.masked)
+    try:
+        return Compared(measurement, images[0], images[1], entry.masked)
+    except InputError as err:
+        raise FileError(f"{entry.path}: {err}") from None
 
 
 def _image(units: fits.HDUList, which: str, record: Any, where: str) -> FieldImage:
@@ -390,14 +402,23 @@ def _image(units: fits.HDUList, which: str, record: Any, where: str) -> FieldIma
     shape = _shape(facts.pop("shape"), where)
     if "flux" not in arrays or arrays["flux"].shape != shape:
         raise FileError(f"{where}: shape is {shape}, which the FITS file has not")
-    return FieldImage(**facts | arrays | {"projection": _projection(facts["projection"], where)})
+    facts["projection"] = _projection(facts["projection"], where)
+    try:
+        return FieldImage(**facts | arrays)
+    except InputError as err:
+        raise FileError(f"{where}: {err}") from None
 
 
 def _projection(cards: Any, where: str) -> SkyProjection:
     try:
-        return SkyProjection.from_cards(cards)
-    except (AttributeError, TypeError, ValueError) as err:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            projection = SkyProjection.from_cards(cards)
+            if SkyProjection.from_wcs(projection.wcs).mapping.keys() - cards.keys():
+                raise ValueError("cards are missing")
+    except Exception as err:  # astropy raises what it likes on cards that make no WCS
         raise FileError(f"{where}: projection is {cards!r}: {err}") from None
+    return projection
 
 
 def _shape(value: Any, where: str) -> tuple[int, int]:

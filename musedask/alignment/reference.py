@@ -17,7 +17,7 @@ from musedask.alignment.image import FieldImage
 from musedask.alignment.image_files import open_image
 from musedask.alignment.image_hdus import plane_of, split_extension
 from musedask.errors import InputError, MissingError
-from musedask.fits.hdus import as_file_error
+from musedask.files import opened
 from musedask.fits.unpack import open_fits
 from musedask.sky import SkyProjection
 
@@ -138,7 +138,7 @@ def open_reference(
 def _of_file(given: str) -> Reference:
     """A file with an image, or else a table."""
     path, extension = split_extension(given)
-    with as_file_error(path), open(path, "rb") as file:
+    with opened(path) as file:
         is_fits = file.read(9).startswith(_FITS_STARTS)
     if is_fits:
         hdus = open_fits(path).hdus
@@ -184,7 +184,7 @@ def _box(
 ) -> tuple[slice, slice] | None:
     """Rows and columns of ``whole`` that hold a field and its margin; None if there are none."""
     x, y = whole.to_pixel(*outline(field, shape))
-    if not np.isfinite(x).any():
+    if not (np.isfinite(x) & np.isfinite(y)).any():
         return None
     # The outline's straight pieces bend by less than a pixel.
     margin = margin_arcsec / math.sqrt(whole.pixel_area_arcsec2) + 1.0

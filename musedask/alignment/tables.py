@@ -12,11 +12,17 @@ from astropy.table import Table
 from astropy.units import UnitsWarning
 from astropy.utils.exceptions import AstropyWarning
 
+from musedask.alignment.votable import table_of_votable
+from musedask.ecsv_text import table_of_ecsv
 from musedask.errors import FileError, InputError
-from musedask.fits.hdus import as_file_error
+from musedask.files import opened, read_bytes, read_text
+from musedask.fits.small import small_fits
 from musedask.quiet import quiet
 
-_FORMATS = {".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable"}
+_VOTABLES = (".vot", ".xml")
+_MOST_COLUMNS = 2000
+"""Astropy's time goes with their square: minutes for a hundred thousand."""
+_BETWEEN = re.compile(r"\s*[,;|&\t]|\s+")
 _UNKNOWN = [(text, "0") for text in ("", "null", "--", "N/A")]
 """What stands for no number: masked. Gaia's archive writes ``null``."""
 
@@ -44,7 +50,7 @@ def read_table(
         If a FITS file has several tables and none was named.
     """
     label = os.fspath(path)
-    with as_file_error(label), open(path, "rb") as file:
+    with opened(label) as file:
         start = file.read(9)
     if start.startswith(b"SIMPLE  =") or (
         start.startswith(b"\x1f\x8b") and ".fit" in Path(path).name.lower()
@@ -52,10 +58,15 @@ def read_table(
         return _read_fits(label, extension)
     if extension:
         raise InputError(f"{label}: is not FITS, it has no extension {extension}")
-    format_ = _FORMATS.get(Path(path).suffix.lower())
+    suffix = Path(path).suffix.lower()
+    content: bytes | str = read_bytes(label) if suffix in _VOTABLES else read_text(label)
     try:
         with quiet(UnitsWarning, AstropyWarning):
-            return Table.read(label, format=format_) if format_ else _read_text(label, names)
+            if isinstance(content, bytes):
+                return table_of_votable(content)
+            if suffix == ".ecsv" or content.lstrip().startswith("# %ECSV"):
+                return table_of_ecsv(content, ignored=(UnitsWarning,))
+            return _of_text(content, label, names)
     except FileError:
         raise
     except Exception as err:  # astropy raises what it likes on what is no table
@@ -68,26 +79,29 @@ def column_of(table: Table, names: Iterable[str]) -> str | None:
     return next((by_lower[name.lower()] for name in names if name.lower() in by_lower), None)
 
 
-def _read_text(label: str, names: Iterable[str]) -> Table:
+def _of_text(text: str, label: str, names: Iterable[str]) -> Table:
     """A table out of text: a first row of numbers is data, however few rows follow."""
-    text = Path(label).read_text(encoding="utf-8")
-    if text.lstrip().startswith("# %ECSV"):
-        return Table.read(label, format="ascii.ecsv")
     comment = ""
-    for line in text.splitlines():
+    all_lines = text.split("\n")
+    for at, line in enumerate(all_lines):
+        n_columns = 1 + len(_BETWEEN.findall(line))
+        if n_columns > _MOST_COLUMNS:
+            raise FileError(
+                f"{label}: line {at + 1} has {n_columns} columns or words, more than "
+                f"{_MOST_COLUMNS}; keep those that are needed"
+            )
         words = _words(line)
         if words and all(map(_is_number, words)):
             is_header = bool({word.lower() for word in _words(comment)} & {*names})
             format_ = "ascii.commented_header" if is_header else "ascii.no_header"
             # Comments above the header's are none of ours.
-            at = text.splitlines().index(line)
-            lines = [comment] * is_header + text.splitlines()[at:]
+            lines = [comment] * is_header + all_lines[at:]
             if "," in line:
                 lines = [re.sub(r"\s*,\s*", " ", one) for one in lines]
             return Table.read(lines, format=format_)
         if words and not line.lstrip().startswith("#"):
             format_ = "ascii.csv" if "," in line else "ascii"
-            return Table.read(label, format=format_, fill_values=_UNKNOWN)
+            return Table.read(all_lines, format=format_, fill_values=_UNKNOWN)
         comment = line if words else comment
     raise FileError(f"{label}: has no row of numbers")
 
@@ -99,18 +113,15 @@ def _words(line: str) -> list[str]:
 
 def _read_fits(label: str, extension: str) -> Table:
     """One table of a FITS file."""
-    try:
-        with quiet(UnitsWarning, AstropyWarning), fits.open(label, memmap=False) as hdus:
-            tables = {
-                i: hdu.name
-                for i, hdu in enumerate(hdus)
-                if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)
-            }
-            chosen = [i for i, name in tables.items() if extension.upper() in ("", name.upper())]
-            if len(chosen) == 1:
-                return Table.read(hdus, hdu=chosen[0], format="fits")
-    except Exception as err:  # as above
-        raise FileError(f"{label}: cannot be read as FITS: {_first_line(err)}") from err
+    with small_fits(label) as hdus, quiet(UnitsWarning, AstropyWarning):
+        tables = {
+            i: hdu.name
+            for i, hdu in enumerate(hdus)
+            if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)
+        }
+        chosen = [i for i, name in tables.items() if extension.upper() in ("", name.upper())]
+        if len(chosen) == 1:
+            return Table.read(hdus, hdu=chosen[0], format="fits")
     if not tables:
         raise FileError(f"{label}: has no table")
     raise InputError(

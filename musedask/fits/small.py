@@ -40,8 +40,19 @@ def small_fits(path: str | os.PathLike[str]) -> Iterator[fits.HDUList]:
         If it cannot be read or is damaged; also for what astropy raises inside
         the block, where it parses cards and columns that it had left alone.
     """
-    label = os.fspath(path)
-    content = read_bytes(path)
+    with fits_of(read_bytes(path), os.fspath(path)) as hdus:
+        yield hdus
+
+
+@contextmanager
+def fits_of(content: bytes, label: str) -> Iterator[fits.HDUList]:
+    """Open what :func:`small_fits` opens, if its bytes have been read already.
+
+    Raises
+    ------
+    FileError
+        As there; it names ``label``.
+    """
     try:
         if content.startswith(_GZIP):
             content = _unpacked(content)

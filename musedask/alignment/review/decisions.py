@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -118,9 +119,8 @@ def read_decisions(path: str | Path) -> tuple[Decision, ...]:
         decision_of(one, f"{file}: decisions[{i}]")
         for i, one in enumerate(listed(record.get("decisions"), f"{file}: decisions"))
     )
-    keys = [decision.key for decision in decisions]
-    for key in keys:
-        if keys.count(key) > 1:
+    for key, times in Counter(decision.key for decision in decisions).items():
+        if times > 1:
             raise FileError(f"{file}: has two decisions on {key}; keep one of them")
     if not decisions:
         raise FileError(f"{file}: holds no decision; nothing was decided when it was saved")

@@ -17,6 +17,7 @@ from musedask.alignment.json_files import json_text
 from musedask.alignment.material import MaskedCircle, built, listed
 from musedask.alignment.review.decisions import row_of, row_record
 from musedask.errors import FileError
+from musedask.files import opened
 from musedask.offsets import Offset
 
 UNDONE = "undone"
@@ -59,24 +60,22 @@ class Journal:
         FileError
             If a line is none of a journal.
         """
-        try:
-            with open(self.path, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size < self._size:
-                    self._steps.clear()
-                    self._size = 0
-                file.seek(self._size)
-                content = file.read()
-        except FileNotFoundError:
+        if not os.path.lexists(self.path):
             self._steps.clear()
             self._size = 0
             return
-        except OSError as err:
-            raise FileError(f"{self.path}: cannot be read: {err.strerror or err}") from err
+        with opened(self.path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < self._size:
+                self._steps.clear()
+                self._size = 0
+            file.seek(self._size)
+            content = file.read()
         # A last line without its end is what a crash left: the next step overwrites it.
         whole = content[: content.rfind(b"\n") + 1]
-        for line in whole.splitlines():
-            self._take(_step_of(line, f"{self.path}"))
+        # All are read before one is taken: what raises leaves the journal as it was.
+        for step in [_step_of(line, f"{self.path}") for line in whole.splitlines()]:
+            self._take(step)
         self._size += len(whole)
 
     def steps(self, key: str) -> tuple[Step, ...]:
@@ -124,7 +123,7 @@ def _record(step: Step) -> dict[str, Any]:
 def _step_of(line: bytes, where: str) -> Step:
     try:
         record = json.loads(line)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise FileError(f"{where}: a line is no JSON: {err}; move the file away") from err
     if not isinstance(record, Mapping):
         raise FileError(f"{where}: a line is {record!r}, expected an object")
