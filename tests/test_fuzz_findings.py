@@ -438,6 +438,29 @@ def test_a_hundred_thousand_columns_are_refused_at_once(read, text, tmp_path):
     refused(read, tmp_path / "t.csv", "line 1", "columns")
 
 
+@pytest.mark.parametrize("line", ["1.0 2.0x" + "9" * 100_000, "ra dec\n1 2" + " " * 10**5 + "x"])
+@pytest.mark.parametrize("read", TABLES)
+def test_a_line_on_which_astropy_would_guess_for_minutes_is_refused(read, line, tmp_path):
+    (tmp_path / "t.txt").write_text(line + "\n1 2\n")
+    refused(read, tmp_path / "t.txt", "has a line of", "characters")
+
+
+def test_the_smallest_weight_is_no_variance(tmp_path):
+    path = tmp_path / "hst.fits"
+    flux = np.random.default_rng(1).normal(size=(20, 20)).astype(np.float32)
+    weight = np.full(flux.shape, 1.0, np.float32)
+    weight[3, 4] = 1e-40
+    cards = fits.Header(list(made_compared(side=20).exposure.projection.cards))
+    hdus = [
+        fits.ImageHDU(data, cards, name=name) for name, data in (("SCI", flux), ("WHT", weight))
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+    image = read_image(path)
+    assert np.argwhere(np.isnan(image.flux)).tolist() == [[3, 4]]
+    assert image.variance is not None
+    assert np.isnan(image.variance[3, 4])
+
+
 @pytest.mark.parametrize("read", TABLES)
 def test_a_table_whose_header_is_nested_deeply_is_refused_at_once(read, tmp_path):
     text = "# %ECSV 1.0\n# ---\n# datatype:\n# - " + "{a: " * 50_000 + "\nra dec\n1 2\n"

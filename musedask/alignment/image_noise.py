@@ -99,7 +99,8 @@ def variance_of_weight(weight: Floats32, flux: Floats32) -> Floats32 | None:
     if noise > 0 and not 1 / INVERSE_VARIANCE < expected < INVERSE_VARIANCE:
         scale = expected
     variance: Floats32 = np.full(weight.shape, np.nan, np.float32)
-    variance[good] = scale / weight[good]
+    with np.errstate(over="ignore"):  # of the smallest weights: infinite is no variance
+        variance[good] = scale / weight[good]
     return variance
 
 

@@ -22,6 +22,8 @@ from musedask.quiet import quiet
 _VOTABLES = (".vot", ".xml")
 _MOST_COLUMNS = 2000
 """Astropy's time goes with their square: minutes for a hundred thousand."""
+_LONGEST_LINE = 5000
+"""Characters of a line where astropy guesses the format; its time goes with their square, too."""
 _BETWEEN = re.compile(r"\s*[,;|&\t]|\s+")
 _UNKNOWN = [(text, "0") for text in ("", "null", "--", "N/A")]
 """What stands for no number: masked. Gaia's archive writes ``null``."""
@@ -101,6 +103,11 @@ def _of_text(text: str, label: str, names: Iterable[str]) -> Table:
             return Table.read(lines, format=format_)
         if words and not line.lstrip().startswith("#"):
             format_ = "ascii.csv" if "," in line else "ascii"
+            longest = max(map(len, all_lines))
+            if format_ == "ascii" and longest > _LONGEST_LINE:
+                raise FileError(
+                    f"{label}: has a line of {longest} characters, more than {_LONGEST_LINE}"
+                )
             return Table.read(all_lines, format=format_, fill_values=_UNKNOWN)
         comment = line if words else comment
     raise FileError(f"{label}: has no row of numbers")
