@@ -35,6 +35,8 @@ FIRST_SEEING_ARCSEC = 0.75
 _COARSE_ARCSEC = (0.3, 1.5)
 """Widths (sigma) between which an image is looked at in the coarse search."""
 _ROOM_ARCSEC = 5.0
+_SEEING_ROUNDS = 3
+_SAME_SEEING_ARCSEC = 0.02
 _SAME_PLACE_ARCSEC = 0.6
 _RIVAL = 0.6
 """A second peak of this share of the first one's significance is looked into."""
@@ -67,10 +69,12 @@ def register(
     if found is None:
         return None
     part, cut = _around(fine, mapping, (ny, nx), found.shift, exposure.pixel)
+    # From here on the place is known, and less of the reference is enough.
+    reach = math.ceil(float(np.abs(found.shift).max()) + _ROOM_ARCSEC / exposure.pixel)
 
     def matching(seeing: float, angle: float) -> Matched:
         turned = cut.turned(angle, (nx - 1) / 2.0, (ny - 1) / 2.0)
-        return match(part, turned, (ny, nx), margin, seeing)
+        return match(part, turned, (ny, nx), min(reach, margin), seeing)
 
     return _polished(found, exposure, matching, search)
 
@@ -149,23 +153,12 @@ def _polished(
     search: Search,
 ) -> Registered:
     """Bring the resolutions together, fit the rotation, and measure for good."""
-    best, seeing, angle = found, search.seeing_arcsec, 0.0
+    best, seeing = found, search.seeing_arcsec
+    if search.fit_seeing:
+        best, seeing = _in_one_seeing(found, exposure, matching, seeing)
+    angle, error = 0.0, math.nan
     ny, nx = exposure.image.shape
     middle = (nx - 1) / 2.0, (ny - 1) / 2.0
-    for _ in range(3 if search.fit_seeing else 0):
-        wide = refined(best.exposure, best.matched, best.peak, best, broadened=True)
-        if wide is None:
-            break
-        new = _wider(seeing, wide)
-        if abs(new - seeing) < 0.02:
-            break
-        seeing = new
-        compared = smoothed(exposure, -seeing) if seeing < 0 else exposure
-        again = refined(compared, matching(seeing, 0.0), best.peak, best)
-        if again is None:
-            break
-        best = replace(again, rival=found.rival)
-    error = math.nan
     for _ in range(3 if search.rotation else 0):
         turn, error = _rotation(best, middle, search.fewest_for_rotation)
         if not math.isfinite(error):
@@ -174,10 +167,32 @@ def _polished(
         again = refined(best.exposure, matching(seeing, angle), best.peak, best)
         if again is None:
             break
-        best = replace(again, rival=found.rival)
+        best = again
         if abs(turn) < 0.05 * error:
             break
-    return measured(replace(best, rotation_rad=angle, rotation_error_rad=error))
+    return measured(replace(best, rival=found.rival, rotation_rad=angle, rotation_error_rad=error))
+
+
+def _in_one_seeing(
+    found: Registered,
+    exposure: Exposure,
+    matching: Callable[[float, float], Matched],
+    seeing: float,
+) -> tuple[Registered, float]:
+    """Smooth the reference (or the exposure) as its sources ask for, and compare once more."""
+    best = found
+    for _ in range(_SEEING_ROUNDS):
+        wide = refined(best.exposure, best.matched, best.peak, best, broadened=True)
+        new = seeing if wide is None else _wider(seeing, wide)
+        if wide is None or abs(new - seeing) < _SAME_SEEING_ARCSEC:
+            break
+        seeing = new
+        compared = smoothed(exposure, -seeing) if seeing < 0 else exposure
+        best = replace(wide, exposure=compared, matched=matching(seeing, 0.0))
+    if best is found:
+        return found, seeing
+    again = refined(best.exposure, best.matched, best.peak, best)
+    return (found, found.matched.seeing_arcsec) if again is None else (again, seeing)
 
 
 def _wider(seeing: float, found: Registered) -> float:
