@@ -438,6 +438,22 @@ def test_a_hundred_thousand_columns_are_refused_at_once(read, text, tmp_path):
     refused(read, tmp_path / "t.csv", "line 1", "columns")
 
 
+@pytest.mark.parametrize("companion", ["STAT", "WHT"])
+def test_the_largest_values_are_no_warning_of_another_library(companion, tmp_path):
+    path = tmp_path / "image.fits"
+    flux = np.full((20, 20), 3.3e38, np.float32)
+    flux[::2] *= -1
+    flux[:, ::2] *= -1
+    cards = fits.Header(list(made_compared(side=20).exposure.projection.cards))
+    hdus = [fits.ImageHDU(data, cards, name=name)
+            for name, data in (("DATA", flux), (companion, np.abs(flux)))]  # fmt: skip
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+    if companion == "WHT":
+        np.testing.assert_array_equal(read_image(path).flux, flux)
+    else:
+        assert read_image(path).variance is not None
+
+
 @pytest.mark.parametrize("line", ["1.0 2.0x" + "9" * 100_000, "ra dec\n1 2" + " " * 10**5 + "x"])
 @pytest.mark.parametrize("read", TABLES)
 def test_a_line_on_which_astropy_would_guess_for_minutes_is_refused(read, line, tmp_path):

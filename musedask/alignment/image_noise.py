@@ -32,12 +32,13 @@ def pixel_noise(flux: Floats32) -> float:
         Float32 (y, x), NaN where there is no value.
     """
     # Rows far apart tell as much of a large image as all of them.
-    steps = np.diff(flux[:: 1 + flux.size // SAMPLE], axis=1)
-    steps = steps[np.isfinite(steps)]
-    if steps.size < MIN_PAIRS:
-        return float("nan")
-    spread = np.median(np.abs(steps - np.median(steps)))
-    return float(1.4826 * spread / np.sqrt(2.0))
+    with np.errstate(over="ignore", invalid="ignore"):  # of the largest values: infinite
+        steps = np.diff(flux[:: 1 + flux.size // SAMPLE], axis=1)
+        steps = steps[np.isfinite(steps)]
+        if steps.size < MIN_PAIRS:
+            return float("nan")
+        spread = np.median(np.abs(steps - np.median(steps)))
+        return float(1.4826 * spread / np.sqrt(2.0))
 
 
 def without_data(flux: Floats32) -> Bools:
@@ -106,4 +107,5 @@ def variance_of_weight(weight: Floats32, flux: Floats32) -> Floats32 | None:
 
 def _median(values: Floats32) -> float:
     """Median of some of many values."""
-    return float(np.median(values[:: 1 + values.size // SAMPLE]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.median(values[:: 1 + values.size // SAMPLE]))
