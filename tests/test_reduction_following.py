@@ -173,13 +173,15 @@ def test_a_report_is_good_only_if_nothing_failed_and_nothing_waits_for_it(tmp_pa
 # --- on disk -----------------------------------------------------------------------------------
 
 texts = st.text(max_size=8)
+# Recipes and tags become parts of paths: read_plan takes names only.
+names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,7}", fullmatch=True)
 inputs = st.one_of(
     st.builds(FileInput, texts, texts, texts),
-    st.builds(MadeInput, texts, texts, texts),
+    st.builds(MadeInput, names, texts, texts),
     st.builds(ProductInput, texts, texts, texts, st.booleans(), texts),
 )
 jobs = st.builds(
-    Job, recipe=texts, stage=st.just("flat"),
+    Job, recipe=names, stage=st.just("flat"),
     inputs=st.lists(inputs, min_size=1, max_size=3).map(tuple),
     parameters=st.lists(st.tuples(texts, texts), max_size=2).map(tuple),
     ifu=st.none() | st.integers(1, 24), ifus=st.lists(st.integers(1, 24), max_size=2).map(tuple),
@@ -206,6 +208,16 @@ def test_a_plan_on_disk_is_the_plan(tmp_path_factory, job, note):
     again = read_plan(path)
     assert asdict(again) == asdict(plan)
     assert again.jobs[0].key == job.key
+
+
+@pytest.mark.parametrize("change", [{"recipe": "../muse_bias"}, {"inputs": "../../BIAS"}])
+def test_a_plan_whose_names_would_lead_out_of_the_run_is_refused(tmp_path, change):
+    made = (MadeInput(change.get("inputs", "OUTPUT_WCS"), "header", ""),)
+    job = replace(fake_job("job"), inputs=made, recipe=change.get("recipe", "muse_bias"))
+    path = tmp_path / "plan.json"
+    write_plan(Plan((job,), (), ()), path)
+    with pytest.raises(FileError, match="is no recipe|is no tag"):
+        read_plan(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 1, "jobs": [{}]}'])
