@@ -216,7 +216,7 @@ def test_a_plan_whose_names_would_lead_out_of_the_run_is_refused(tmp_path, chang
     job = replace(fake_job("job"), inputs=made, recipe=change.get("recipe", "muse_bias"))
     path = tmp_path / "plan.json"
     write_plan(Plan((job,), (), ()), path)
-    with pytest.raises(FileError, match="is no recipe|is no tag"):
+    with pytest.raises(FileError, match=r"is no recipe|is no tag"):
         read_plan(path)
 
 
