@@ -46,7 +46,7 @@ def readable(text: str, longest: int = 1000) -> str:
     >>> readable("abc" * 10, longest=12)
     'abcabc ... bcabc'
     >>> readable("a bell: " + chr(7))
-    'a bell: \x07'
+    'a bell: \\x07'
     """
     if len(text) > longest:
         half = longest // 2

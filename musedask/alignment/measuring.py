@@ -353,6 +353,9 @@ def measurement_of(
     floor = _FLOOR_ARCSEC.get(before.method, 0.0)
     errors = np.sqrt(np.diag(found.agreement.covariance) + floor**2)
     evidence = _evidence(found, blue_red, largest_arcsec)
+    if "relative" in before.method:
+        # Another exposure promises its hot spaxels and bad edges as well.
+        evidence = replace(evidence, seen=1.0)
     letter, reasons = grade(evidence)
     handed = -math.copysign(1.0, float(np.linalg.det(image.arcsec_per_pixel)))
     turned = math.isfinite(found.rotation_error_rad)
