@@ -75,7 +75,8 @@ def with_relative(
     solution = solve(len(images), _as_arrays(pairs), absolute, errors)
     result = []
     for i, measurement in enumerate(found):
-        if trusted[i]:
+        # A doubtful place against the reference is worth more than a good one against headers.
+        if trusted[i] or (measurement.grade == "C" and not solution.tied[i]):
             result.append(measurement)
             continue
         mine = [pair for pair in pairs if i in (pair.first, pair.second)]
