@@ -19,9 +19,9 @@ from musedask.alignment.measuring import (
     BLUE,
     RED,
     MeasureOptions,
-    ReferenceLike,
     measure_against,
 )
+from musedask.alignment.reference import Reference, open_reference
 from musedask.errors import InputError
 from musedask.offsets import OffsetTable, date_key
 from musedask.progress import Progress
@@ -124,8 +124,6 @@ def align(
     folder = None if material is None else Path(material)
     against = None
     if reference is not None:
-        from musedask.alignment.reference import open_reference
-
         against = open_reference(reference)
     outcomes = map_tasks(
         partial(_measured, look=look, reference=against, options=options, folder=folder),
@@ -178,7 +176,7 @@ def see(
 def _measured(
     exposure: ExposureLike,
     look: Any,
-    reference: ReferenceLike | None,
+    reference: Reference | None,
     options: MeasureOptions,
     folder: Path | None,
 ) -> tuple[FieldImage, Measurement]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Mappings
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from musedask.alignment.grading import Evidence, grade
 from musedask.alignment.image import FieldImage
 from musedask.alignment.material import Compared, MaskedCircle
 from musedask.alignment.measurement import Measurement, SourceOffset
+from musedask.alignment.reference import Reference
 from musedask.alignment.registration.lattices import Mapping, Matched
 from musedask.alignment.registration.matching import FineImage
 from musedask.alignment.registration.preparing import prepare, prepared
@@ -42,32 +43,6 @@ _FLOOR_ARCSEC = {"catalogue": 0.005}
 """What is added to the error, an axis: a catalogue does not say how sources are blended."""
 
 
-class ReferenceLike(Protocol):
-    """What an exposure can be compared with."""
-
-    @property
-    def name(self) -> str:
-        """For people."""
-
-    @property
-    def frame(self) -> str:
-        """The frame of its positions."""
-
-    @property
-    def kind(self) -> str:
-        """``reference`` or ``catalogue``: the method of the measurement."""
-
-    def near(
-        self,
-        projection: SkyProjection,
-        shape: tuple[int, int],
-        margin_arcsec: float,
-        epoch: float | None,
-        pixel_arcsec: float,
-    ) -> FieldImage:
-        """Give the part around a field; MissingError if there is none."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions:
     """How an exposure is measured."""
@@ -88,7 +63,7 @@ class MeasureOptions:
 
 def measure_against(
     image: FieldImage,
-    reference: ReferenceLike,
+    reference: Reference,
     options: MeasureOptions | None = None,
     companions: Mappings[str, FieldImage] | None = None,
 ) -> Compared:
@@ -186,7 +161,7 @@ def _inside(image: FieldImage, circle: MaskedCircle) -> Bools:
     return np.asarray(np.hypot(east, north) <= circle.radius_arcsec)
 
 
-def _blank(image: FieldImage, reference: ReferenceLike, options: MeasureOptions) -> Compared:
+def _blank(image: FieldImage, reference: Reference, options: MeasureOptions) -> Compared:
     """What is known before anything is measured."""
     margin = _margin(image, options)
     empty = np.zeros((image.shape[0] + 2 * margin, image.shape[1] + 2 * margin), np.float32)
