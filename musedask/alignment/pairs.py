@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,7 +219,3 @@ def _share(first: Prepared, second: Prepared, found: Registered) -> float:
     one = float(np.median(first.exposure.sigma[first.exposure.usable]))
     other = found.amplitude * float(np.median(second.exposure.sigma[second.exposure.usable]))
     return one**2 / (one**2 + other**2)
-
-
-Measure = Callable[[int, int, Floats | None], "Pair | None"]
-"""(first, second, roughly the offset) -> what the two say."""

@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask
 import numpy as np
 import xarray as xr
-from dask.callbacks import Callback
 
 from musedask.blocks import Stack
-from musedask.cluster.place import ends_of, open_now
 from musedask.cube import sky_of
-from musedask.errors import ClusterError, FileError, InputError
+from musedask.errors import FileError, InputError
 from musedask.megacube import swap
 from musedask.megacube.images import write_images
 from musedask.megacube.layout import (
@@ -42,11 +39,11 @@ from musedask.megacube.shards import (
 from musedask.megacube.tasks import Receipt, write_block
 from musedask.noise import noise_attrs
 from musedask.progress import Progress, Ticker
-from musedask.tasks import active_client
+from musedask.tasks import compute_each
 from musedask.wording import counted, data_size
 
 if TYPE_CHECKING:
-    import distributed
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -288,48 +285,8 @@ def _compute(stack: Stack, layout: Layout, todo: list[Shape], progress: Progress
     # Optimised as a whole: reading, kernel and writing become one task a block.
     delayed = receipts.to_delayed(optimize_graph=True)
     tasks = [delayed[block] for block in todo]
-    client = active_client()
-    if client is not None:
-        return _compute_distributed(client, tasks, ticker)
-    keys = {task.key for task in tasks}
-
-    def after(key: Any, result: Any, graph: Any, state: Any, worker: Any) -> None:
-        if key in keys:
-            ticker.step()
-
-    with Callback(posttask=after):
-        made = dask.compute(*tasks)
+    made = compute_each(tasks, ticker, "a block was not made", "[cluster.stack]")
     return sum(_size(receipt) for receipt in made)
-
-
-def _compute_distributed(client: distributed.Client, tasks: list[Any], ticker: Ticker) -> int:
-    """Make blocks on a cluster; the first failure stops the rest."""
-    futures = client.compute(tasks)
-    size = 0
-    try:
-        for future in ends_of(futures):
-            if future is not None:
-                size += _size(_receipt(future))
-                ticker.step()
-    finally:
-        client.cancel([future for future in futures if not future.done()])
-    return size
-
-
-def _receipt(future: distributed.Future[Any]) -> Any:
-    """What came of a block; why there is nothing, in SLURM's words where it runs there."""
-    from distributed import CancelledError
-    from distributed.scheduler import KilledWorker
-
-    try:
-        return future.result()
-    except (KilledWorker, CancelledError) as err:
-        cluster = open_now()
-        lost = str(cluster.watch.last_loss()) if cluster and cluster.watch else ""
-        raise ClusterError(
-            f"a block was not made, its workers died{lost and ' (' + lost + ')'}: {err}; most "
-            "likely they have too little memory: give [cluster.stack] more, or fewer cores"
-        ) from err
 
 
 def _size(receipt: Any) -> int:
