@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import dask.config
 import pytest
 import slurm_site
 from browser import chromium_is_missing
@@ -75,6 +76,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Unpacked files go to a folder of this run, never to the user's cache."""
     os.environ["MUSEDASK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _same_scheduler() -> Iterator[None]:
+    """No test leaves a scheduler behind, which the tests of other files would compute on."""
+    before = dask.config.get("scheduler", None)
+    yield
+    assert dask.config.get("scheduler", None) == before
 
 
 @pytest.fixture(scope="session")
