@@ -609,7 +609,12 @@ def test_killed_at_random_moments_and_started_again_it_ends_with_the_same_bytes(
 def test_a_signal_stops_it_at_once_with_a_message_and_it_goes_on_later(long_job, tmp_path, number):
     arguments, expected, seconds = long_job
     store = tmp_path / "deep.zarr"
-    running = process(*arguments, "-o", store)
+    # Where the tests run under nohup, it would ignore what they ignore.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        running = process(*arguments, "-o", store)
+    finally:
+        signal.signal(number, before)
     err = stopped(running, number, 0.3 * seconds)
     assert running.returncode == 130, err
     assert "musedask: stopped; the same command goes on from here" in err

@@ -147,7 +147,7 @@ def test_nobody_on_another_machine_can_reach_it(kind):
 
 def test_nobody_at_an_address_is_an_error_that_names_it(monkeypatch):
     config = ClusterConfig(kind="address", address="tcp://127.0.0.1:1")
-    monkeypatch.setattr("musedask.cluster.opening.CONNECT_S", 0.5)
+    monkeypatch.setattr("musedask.cluster.connecting.CONNECT_S", 0.5)
     wanted = r"tcp://127\.0\.0\.1:1.*no Dask scheduler"
     with pytest.raises(InputError, match=wanted), open_cluster(config):
         pass

@@ -109,7 +109,7 @@ def test_a_worker_of_this_machine_works_in_the_folder(tmp_path):
 
 
 def test_nobody_at_an_address_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("musedask.cluster.opening.CONNECT_S", 0.5)
+    monkeypatch.setattr("musedask.cluster.connecting.CONNECT_S", 0.5)
     config = ClusterConfig(kind="address", address="tcp://127.0.0.1:1")
     one = only(list(examine(config, folder=tmp_path)))
     assert one.what == "worker"

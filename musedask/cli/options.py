@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from musedask import console
-from musedask.errors import FileError, InputError
+from musedask.errors import FileError
 
 if TYPE_CHECKING:
     from musedask.config import ClusterConfig
@@ -72,15 +72,9 @@ def computing(
 
         return open_cluster(where, "stack")
     if scheduler is not None:
-        from distributed import Client
+        from musedask.cluster.connecting import connect
 
-        try:
-            return Client(scheduler, timeout=15)
-        except (OSError, ValueError) as err:
-            raise InputError(
-                f"--scheduler {scheduler}: no Dask scheduler answers there ({err}); start one, "
-                "or leave the option out to compute here"
-            ) from err
+        return connect(scheduler, f"--scheduler {scheduler}")
     import dask.config
 
     chosen: dict[str, Any] = {"scheduler": "threads"}

@@ -11,15 +11,14 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
+from musedask.cluster.connecting import connect
 from musedask.cluster.place import Cluster, opened, secret_prefix
 from musedask.cluster.sizes import cores, memory_of
 from musedask.config import CLUSTERS, ClusterConfig, cluster_config
-from musedask.errors import InputError
 
 told = logging.getLogger("musedask.told")
 """What a user at a terminal is told even without asking."""
 
-CONNECT_S = 15.0
 _SETTINGS = {
     # With more, a worker holds tasks that it does not run, and they are blamed on it when it dies.
     "distributed.scheduler.worker-saturation": 1.0,
@@ -111,15 +110,7 @@ def _own(config: ClusterConfig, stage: str, prefix: str) -> Iterator[Cluster]:
 
 @contextmanager
 def _address(config: ClusterConfig, stage: str, prefix: str) -> Iterator[Cluster]:
-    from distributed import Client
-
-    try:
-        client = Client(config.address, timeout=CONNECT_S)
-    except (OSError, ValueError, TypeError) as err:
-        raise InputError(
-            f"[cluster] address = {config.address!r}: no Dask scheduler answers there ({err}); "
-            "start one, or choose another kind"
-        ) from err
+    client = connect(config.address, f"[cluster] address = {config.address!r}")
     with client:
         yield Cluster(config.kind, client, 0, None, config.address)
 
