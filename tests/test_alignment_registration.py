@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -137,11 +139,16 @@ def test_beside_missing_pixels_a_reference_has_no_value():
     known = np.ones(values.shape, bool)
     known[30:40, 30:40] = False
     fine = FineImage(np.where(known, values, 0), known, 0.0, 0.1, 2 * np.eye(2))
-    smooth = fine.smoothed(Seeing(0.8))
-    assert np.isnan(smooth[30:40, 30:40]).all()
-    assert np.isnan(smooth[35, 42])
-    assert np.isfinite(smooth[35, 55])
-    assert np.isnan(smooth[0]).all()
+    unknown = fine.smoothed(Seeing(0.8)).unknown
+    assert unknown[30:40, 30:40].all()
+    reach = math.ceil(1.3 * 0.8 / 0.1)
+    assert unknown[35, 39 + reach]
+    assert not unknown[35, 40 + reach]
+    assert unknown[30 - reach, 35]
+    assert not unknown[29 - reach, 35]
+    assert unknown[reach - 1].all()
+    assert unknown[:, reach - 1].all()
+    assert not unknown[reach, reach:-reach].any()
 
 
 def test_a_sampler_reads_between_pixels_and_not_beside_holes():
@@ -237,8 +244,8 @@ def test_each_source_has_its_own_shift_amplitude_and_broadening():
         starts = starts + fits.shift
     assert starts == pytest.approx(own[order], abs=0.01)
     assert fits.good.all()
-    # To first order in the width: a few per cent of it are left.
-    assert fits.broadening == pytest.approx(0.2, rel=0.15)
+    # To first order in the width: the next step takes most of what is left.
+    assert fits.broadening == pytest.approx(0.2, rel=0.2)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from musedask.alignment.image import FieldImage
 from musedask.alignment.material import Compared, MaskedCircle
 from musedask.alignment.measurement import Measurement, SourceOffset
 from musedask.alignment.reference import Reference
-from musedask.alignment.registration.lattices import Mapping, Matched
+from musedask.alignment.registration.lattices import Mapping, Matched, binned
 from musedask.alignment.registration.matching import FineImage
 from musedask.alignment.registration.preparing import prepare, prepared
 from musedask.alignment.registration.refining import refined_again
@@ -219,27 +219,9 @@ def mapping_between(image: FieldImage, reference: SkyProjection) -> Mapping:
 
 
 def _fine(near: FieldImage, mapping: Mapping) -> tuple[FineImage, Mapping]:
-    """Bin a reference that is sampled more finely than seeing needs."""
-    flux = near.flux.astype(float)
-    known = np.isfinite(flux)
-    pixel = near.pixel_arcsec
-    bins = max(1, int(FINEST_ARCSEC / pixel + 1e-6))
-    if bins > 1:
-        ny, nx = (size // bins * bins for size in flux.shape)
-        share = _binned(known[:ny, :nx].astype(float), bins) / bins**2
-        total = _binned(np.where(known, flux, 0.0)[:ny, :nx], bins)
-        known = share > 0.5
-        flux = np.where(known, total / np.where(known, share, 1.0), np.nan)
-        mapping = Mapping((mapping.origin - (bins - 1) / 2.0) / bins, mapping.matrix / bins)
-        pixel *= bins
-    level = float(np.median(flux[known]))
-    values = np.where(known, flux - level, 0.0).astype(np.float32)
-    return FineImage(values, known, level, pixel, mapping.matrix), mapping
-
-
-def _binned(image: Floats, bins: int) -> Floats:
-    ny, nx = image.shape
-    return np.asarray(image.reshape(ny // bins, bins, nx // bins, bins).sum(axis=(1, 3)))
+    """Make a reference ready; one that is sampled more finely than seeing needs is binned."""
+    whole = FineImage.of(near.flux, near.pixel_arcsec, mapping.matrix)
+    return binned(whole, mapping, int(FINEST_ARCSEC / near.pixel_arcsec + 1e-6))
 
 
 def _compared(

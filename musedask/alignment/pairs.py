@@ -13,13 +13,11 @@ from scipy import ndimage
 from musedask.alignment.image import FieldImage
 from musedask.alignment.measuring import mapping_between
 from musedask.alignment.registration.lattices import Mapping, Matched
-from musedask.alignment.registration.matching import Sampler
 from musedask.alignment.registration.preparing import Exposure, prepare
 from musedask.alignment.registration.refining import measured_from
 from musedask.alignment.registration.registered import Registered
-from musedask.alignment.registration.registering import (
-    register_matched,
-)
+from musedask.alignment.registration.registering import register_matched
+from musedask.alignment.registration.splines import Sampler
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -173,8 +171,10 @@ def matched_to(first: Prepared, second: Prepared, between: Floats, margin: int) 
     shift = np.linalg.solve(first.exposure.arcsec, between)
     mapping = Mapping(straight.origin - straight.matrix @ shift, straight.matrix)
     ny, nx = first.image.shape
-    yy, xx = np.mgrid[-margin : ny + margin, -margin : nx + margin].astype(float)
-    values = second.sampler.at(*mapping(xx, yy)) * abs(float(np.linalg.det(mapping.matrix)))
+    corner = mapping.origin - mapping.matrix @ np.array([margin, margin])
+    size = (ny + 2 * margin, nx + 2 * margin)
+    area = abs(float(np.linalg.det(mapping.matrix)))
+    values = second.sampler.on_lattice(corner, mapping.matrix, size) * area
     return Matched(values, np.zeros(values.shape), margin, TYPICAL_SEEING_ARCSEC, PROMISE)
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage, signal
 
+from musedask.alignment.registration.kernels import cell_levels, clipped_level, gather_cells
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
-MAD_TO_SIGMA = 1.482602218505602
-_CLIPS = 4
-_CLIP_SIGMA = 3.0
 _FEWEST = 0.25
 """A cell of the mesh counts if so many of its pixels are left."""
 _OUTLIER_SIGMA = 4.5
@@ -33,18 +32,8 @@ def level_and_sigma(values: Floats) -> tuple[float, float]:
     tuple
         NaN twice if there is no value.
     """
-    kept = values.ravel()
-    level, sigma = np.nan, np.nan
-    for _ in range(_CLIPS):
-        if kept.size == 0:
-            break
-        level = float(np.median(kept))
-        sigma = MAD_TO_SIGMA * float(np.median(np.abs(kept - level)))
-        inside = np.abs(kept - level) <= _CLIP_SIGMA * sigma
-        if inside.all():
-            break
-        kept = kept[inside]
-    return level, sigma
+    level, sigma = clipped_level(np.sort(values, axis=None))
+    return float(level), float(sigma)
 
 
 def smooth_background(image: Floats, usable: Bools, cell: int) -> Floats:
@@ -70,13 +59,16 @@ def smooth_background(image: Floats, usable: Bools, cell: int) -> Floats:
     rows, columns = (max(1, round(size / cell)) for size in (ny, nx))
     edges_y = np.linspace(0, ny, rows + 1).astype(int)
     edges_x = np.linspace(0, nx, columns + 1).astype(int)
-    mesh = np.full((rows, columns), np.nan)
-    for i in range(rows):
-        for j in range(columns):
-            part = slice(edges_y[i], edges_y[i + 1]), slice(edges_x[j], edges_x[j + 1])
-            inside = usable[part]
-            if inside.sum() >= _FEWEST * inside.size:
-                mesh[i, j] = level_and_sigma(image[part][inside])[0]
+    largest = int(np.diff(edges_y).max() * np.diff(edges_x).max())
+    cells = np.full((rows * columns, largest), np.inf)
+    counts = np.zeros(rows * columns, np.int64)
+    gather_cells(image, usable, edges_y, edges_x, cells, counts)
+    # NumPy sorts with vector instructions, which compiled loops here would not.
+    cells.sort(axis=1)
+    mesh = np.empty(rows * columns)
+    cell_levels(cells, counts, mesh)
+    mesh[counts < _FEWEST * np.outer(np.diff(edges_y), np.diff(edges_x)).ravel()] = np.nan
+    mesh = mesh.reshape(rows, columns)
     return _interpolated(_smoothed(_filled(mesh, image, usable)), (ny, nx))
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
+
+from musedask.alignment.registration.kernels import climb
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -15,6 +17,8 @@ OUTLIERS = 0.08
 _SCATTERS = np.array([0.0, 0.002, 0.004, 0.007, 0.012, 0.02, 0.035, 0.06])
 """Scatter from source to source beyond the errors, arcseconds an axis: what is tried."""
 _TYPICAL_SCATTER = 0.002
+_FINE_ENOUGH = 0.01
+"""Arcseconds: a source that is better than this decides no more than one that is as good."""
 _ROUNDS = 25
 _MOST_STARTS = 24
 
@@ -32,7 +36,8 @@ class Agreement:
     scatter: float
     """Scatter beyond the errors, an axis."""
     effective: float
-    """How many sources count: (sum of weights)^2 / sum of squared weights."""
+    """How many sources count: (sum of weights)^2 / sum of squared weights, of which none is
+    better than a hundredth of an arcsecond."""
 
 
 def agree(values: Floats, covariances: Floats, area: float) -> Agreement:
@@ -72,7 +77,7 @@ def agree(values: Floats, covariances: Floats, area: float) -> Agreement:
     covariance = covariance + np.einsum("k,ki,kj->ij", share, away, away)
     belongs = share @ np.array([inner for _, _, inner, _ in found])
     scatter = float(share @ _SCATTERS)
-    weights = belongs / (size**2 / 2.0 + scatter**2)
+    weights = belongs / (size**2 / 2.0 + scatter**2 + _FINE_ENOUGH**2)
     effective = float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-300))
     return Agreement(place, covariance, belongs, scatter, effective)
 
@@ -87,20 +92,13 @@ def _best(
 ) -> tuple[Floats, Floats, Floats, float]:
     """Maximise from all starts at once; place, covariance, belongs, log likelihood."""
     inverse, log_norm = _precision(covariances, scatter)
-    places = starts.copy()
-    for _ in range(_ROUNDS):
-        belongs, _ = _belongs(values, inverse, log_norm, area, places)
-        information = np.einsum("ks,sij->kij", belongs, inverse)
-        weighted = np.einsum("ks,sij,sj->ki", belongs, inverse, values)
-        information = information + 1e-12 * np.trace(information, axis1=1, axis2=2)[
-            :, None, None
-        ] * np.eye(2)
-        new = np.linalg.solve(information, weighted[..., None])[..., 0]
-        moved = float(np.abs(new - places).max())
-        places = new
-        if moved < 1e-6:
-            break
-    belongs, likelihood = _belongs(values, inverse, log_norm, area, places)
+    places, likelihood = starts.copy(), np.empty(len(starts))
+    outside = np.log(OUTLIERS / area)
+    belongs = np.empty((len(starts), len(values)))
+    climb(
+        values, inverse, np.log1p(-OUTLIERS) + log_norm, outside, _ROUNDS,
+        places, belongs, likelihood,
+    )  # fmt: skip
     k = int(np.argmax(likelihood))
     covariance = np.linalg.inv(_information(values, inverse, belongs[k], places[k]))
     return places[k], np.asarray(covariance, float), belongs[k], float(likelihood[k])
@@ -110,18 +108,6 @@ def _precision(covariances: Floats, scatter: float) -> tuple[Floats, Floats]:
     total = covariances + scatter**2 * np.eye(2)
     log_norm = -0.5 * np.log(np.linalg.det(total)) - np.log(2 * np.pi)
     return np.asarray(np.linalg.inv(total), float), np.asarray(log_norm, float)
-
-
-def _belongs(
-    values: Floats, inverse: Floats, log_norm: Floats, area: float, places: Floats
-) -> tuple[Floats, Floats]:
-    """Probability of belonging, (start, source), and the log likelihood of each start."""
-    away = values[None, :, :] - places[:, None, :]
-    distance2 = np.einsum("ksi,sij,ksj->ks", away, inverse, away)
-    inside = np.log1p(-OUTLIERS) + log_norm - 0.5 * distance2
-    outside = np.log(OUTLIERS / area)
-    total = np.logaddexp(inside, outside)
-    return np.exp(inside - total), total.sum(axis=1)
 
 
 def _information(values: Floats, inverse: Floats, belongs: Floats, place: Floats) -> Floats:
@@ -165,19 +151,17 @@ def robust_mean(values: Floats, errors: Floats) -> tuple[float, float]:
 
 
 def _extra(values: Floats, errors: Floats) -> float:
-    """Scatter to add to the errors so that chi squared fits, by bisection."""
+    """Scatter to add to the errors so that chi squared fits."""
     if values.size < 3:
         return 0.0
 
     def excess(extra: float) -> float:
         weight = 1.0 / (errors**2 + extra**2)
-        mean = np.average(values, weights=weight)
+        mean = (weight @ values) / weight.sum()
         return float((weight * (values - mean) ** 2).sum()) - (values.size - 1)
 
-    low, high = 0.0, float(np.ptp(values))
+    high = float(np.ptp(values))
     if high == 0 or excess(0.0) <= 0:
         return 0.0
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    return 0.5 * (low + high)
+    # With an error of the whole range, chi squared is below the number of values.
+    return float(optimize.brentq(excess, 0.0, high, xtol=1e-9 * high, rtol=1e-7))

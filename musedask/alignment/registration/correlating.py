@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import fft, ndimage
 
-from musedask.alignment.registration.background import MAD_TO_SIGMA
+from musedask.alignment.registration.kernels import MAD_TO_SIGMA, pearson_coefficient
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -177,12 +177,7 @@ def _top(coefficient: Floats, y: int, x: int) -> tuple[float, float]:
 
 def pearson(one: Floats, other: Floats, usable: Bools) -> float:
     """Pearson's coefficient of the usable pixels; NaN where it has no meaning."""
-    if usable.sum() < 3:
-        return float("nan")
-    a, b = one[usable], other[usable]
-    a, b = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else float("nan")
+    return float(pearson_coefficient(one, other, usable))
 
 
 def eroded(usable: Bools, pixels: int) -> Bools:

@@ -11,22 +11,18 @@ noise covariance C they are those of (A' W A)^-1 A' W C W A (A' W A)^-1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import ndimage, signal
-from scipy.spatial import cKDTree
+
+from musedask.alignment.registration.kernels import nearest_place
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
-Model = Callable[[Floats, Floats], Floats]
-"""(x, y) of exposure pixels, displaced -> values of the reference there."""
 
-_STEP = 0.3
-"""Half the distance over which slopes are taken, pixels."""
 _CORE_FWHM = 1.25
 """A source has its pixels within so many FWHM, and farther out ..."""
 _FAR_FWHM = 4.0
@@ -35,6 +31,13 @@ _FAINT_SIGMA = 0.7
 _FEWEST_PIXELS = 9
 _MOST_SOURCES = 400
 SIGMA_PER_FWHM = 1.0 / 2.3548200450309493
+
+
+class Model(Protocol):
+    """The reference on the exposure's lattice."""
+
+    def with_slopes(self, x: Floats, y: Floats) -> Floats:
+        """At exposure pixels (x, y): values, derivatives by x and by y, Laplacian; (4, pixel)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,19 +123,13 @@ def find_sources(
     if y.size == 0:
         empty = np.zeros(0, np.int64)
         return Sources(np.zeros(0), np.zeros(0), empty, empty)
-    pixels = np.flatnonzero(usable & np.isfinite(model))
-    at_y, at_x = np.divmod(pixels, model.shape[1])
-    distance, nearest = cKDTree(np.column_stack([x, y])).query(
-        np.column_stack([at_x, at_y]), distance_upper_bound=_FAR_FWHM * fwhm
+    distance2, nearest = np.full(model.shape, np.inf), np.zeros(model.shape, np.int64)
+    nearest_place(x, y, _FAR_FWHM * fwhm, distance2, nearest)
+    near = (distance2 <= (_CORE_FWHM * fwhm) ** 2) | (
+        np.isfinite(distance2) & (promised > _FAINT_SIGMA)
     )
-    bright = np.isfinite(distance) & (promised.ravel()[pixels] > _FAINT_SIGMA)
-    belongs = np.asarray((distance <= _CORE_FWHM * fwhm) | bright)
-    return Sources(
-        x.astype(float),
-        y.astype(float),
-        pixels[belongs],
-        np.asarray(nearest, np.int64)[belongs],
-    )
+    pixels = np.flatnonzero(near & usable & np.isfinite(model))
+    return Sources(x.astype(float), y.astype(float), pixels, nearest.ravel()[pixels])
 
 
 def fit_sources(
@@ -169,14 +166,9 @@ def fit_sources(
     labels = sources.labels
     y, x = (part.astype(float) for part in np.divmod(sources.pixels, image.shape[1]))
     x, y = x - shifts[labels, 0], y - shifts[labels, 1]
-    middle = model(x, y)
-    right, left = model(x + _STEP, y), model(x - _STEP, y)
-    upper, lower = model(x, y + _STEP), model(x, y - _STEP)
-    columns = [middle, (right - left) / (2 * _STEP), (upper - lower) / (2 * _STEP)]
-    columns.append(np.ones_like(middle))
-    if broadened:
-        columns.append((right + left + upper + lower - 4 * middle) / _STEP**2)
-    design = np.stack(columns)
+    value, by_x, by_y, curve = model.with_slopes(x, y)
+    columns = [value, by_x, by_y, np.ones_like(value)]
+    design = np.stack([*columns, curve] if broadened else columns)
     data = image.ravel()[sources.pixels]
     weight = 1.0 / sigma.ravel()[sources.pixels] ** 2
     known = np.isfinite(design).all(axis=0) & np.isfinite(data) & np.isfinite(weight)

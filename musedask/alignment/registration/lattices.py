@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from musedask.alignment.registration.background import smooth_background
-from musedask.alignment.registration.matching import FineImage, Sampler, Seeing
+from musedask.alignment.registration.matching import FineImage, Seeing
 from musedask.alignment.registration.preparing import MESH_ARCSEC
+from musedask.alignment.registration.splines import Sampler
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -65,25 +66,32 @@ class Matched:
         """To read it off between its pixels."""
         return Sampler.of(self.image)
 
-    def __call__(self, x: Floats, y: Floats) -> Floats:
-        """Values at the exposure's 0-based pixel coordinates."""
-        return self.sampler.at(x + self.margin, y + self.margin)
+    def with_slopes(self, x: Floats, y: Floats) -> Floats:
+        """Values, slopes and Laplacian at the exposure's 0-based pixels (:class:`Sampler`)."""
+        return self.sampler.with_slopes(x + self.margin, y + self.margin)
 
     def displaced(self, shift: Floats, shape: tuple[int, int]) -> Floats:
         """What an exposure of this shape would show that is displaced by a shift, (y, x)."""
-        yy, xx = np.mgrid[: shape[0], : shape[1]].astype(float)
-        return self(xx - shift[0], yy - shift[1])
+        return self.sampler.on_lattice(self.margin - shift, np.eye(2), shape)
+
+
+def binned(fine: FineImage, mapping: Mapping, bins: int) -> tuple[FineImage, Mapping]:
+    """The reference with ``bins`` x ``bins`` pixels in one, and where the exposure lies in it."""
+    if bins <= 1:
+        return fine, mapping
+    origin = (mapping.origin - (bins - 1) / 2.0) / bins
+    return fine.binned(bins), Mapping(origin, mapping.matrix / bins)
 
 
 def match(
     fine: FineImage, mapping: Mapping, shape: tuple[int, int], margin: int, seeing_arcsec: float
 ) -> Matched:
     """Bring the reference to the exposure's lattice and seeing, flux a pixel conserved."""
-    kernel = Seeing(max(0.0, seeing_arcsec))
-    sampler = Sampler.of(fine.smoothed(kernel))
-    yy, xx = np.mgrid[-margin : shape[0] + margin, -margin : shape[1] + margin].astype(float)
+    sampler = fine.smoothed(Seeing(max(0.0, seeing_arcsec)))
+    corner = mapping.origin - mapping.matrix @ np.array([margin, margin])
+    size = (shape[0] + 2 * margin, shape[1] + 2 * margin)
     area = abs(float(np.linalg.det(mapping.matrix)))
-    image = (sampler.at(*mapping(xx, yy)) + fine.level) * area
+    image = (sampler.on_lattice(corner, mapping.matrix, size) + fine.level) * area
     known = np.isfinite(image)
     filled = np.where(known, image, 0.0)
     cell = max(8, round(MESH_ARCSEC / fine.pixel * math.sqrt(1.0 / area)))

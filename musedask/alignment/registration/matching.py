@@ -14,11 +14,20 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import fft, ndimage, special
+from scipy import fft, special
+
+from musedask.alignment.registration.kernels import (
+    bin_pixels,
+    mark_near_unknown,
+    multiply_radially,
+    spaxel_and_spline,
+)
+from musedask.alignment.registration.splines import Sampler
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Floats32 = np.ndarray[Any, np.dtype[np.float32]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Complexes = np.ndarray[Any, np.dtype[np.complex64]]
 
 _EDGE_FWHM = 1.3
 """So near to its end a smoothed reference is not used."""
@@ -69,6 +78,24 @@ class FineImage:
     spaxel: Floats
     """Float64 (2, 2): the exposure's pixel vectors in pixels of this image; column 0 is x."""
 
+    @classmethod
+    def of(cls, flux: Floats32, pixel: float, spaxel: Floats) -> FineImage:
+        """Prepare an image (y, x), NaN where there is none; its level is about its median."""
+        known = np.isfinite(flux)
+        # Any level near that of the sky will do: it is what holes and the outside are given.
+        step = max(1, math.isqrt(flux.size) // 512)
+        some = flux[::step, ::step][known[::step, ::step]]
+        level = float(np.median(some if some.size else flux[known]))
+        values = np.where(known, flux - np.float32(level), np.float32(0.0))
+        return cls(np.ascontiguousarray(values, np.float32), known, level, pixel, spaxel)
+
+    def binned(self, bins: int) -> FineImage:
+        """Means of ``bins`` x ``bins`` pixels, of which more than half have to be known."""
+        ny, nx = (size // bins for size in self.values.shape)
+        values, known = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.bool_)
+        bin_pixels(self.values, self.known, bins, values, known)
+        return FineImage(values, known, self.level, self.pixel * bins, self.spaxel / bins)
+
     def part(self, rows: slice, columns: slice) -> FineImage:
         """A cut-out."""
         return FineImage(
@@ -85,24 +112,21 @@ class FineImage:
         return ny, nx
 
     @cached_property
-    def _transform(self) -> Any:
-        return fft.rfft2(self.values, self._size)
+    def _transform(self) -> Complexes:
+        return np.asarray(fft.rfft2(self.values, self._size))
+
+    @property
+    def _frequencies(self) -> tuple[Floats, Floats]:
+        """Along y and x, cycles a pixel."""
+        return fft.fftfreq(self._size[0]), fft.rfftfreq(self._size[1])
 
     @cached_property
-    def _frequencies(self) -> tuple[Floats32, Floats32]:
-        """Radial frequency per unit, and the transform of the spaxel's parallelogram."""
-        ky = fft.fftfreq(self._size[0])[:, None].astype(np.float32)
-        kx = fft.rfftfreq(self._size[1])[None, :].astype(np.float32)
-        # Averaging over a parallelogram multiplies by one sinc along each of its sides.
-        table = np.linspace(-2.0, 2.0, 8001)
-        sides = [
-            np.interp(kx * side[0] + ky * side[1], table, np.sinc(table)).astype(np.float32)
-            for side in self.spaxel.T
-        ]
-        radius = (np.hypot(kx, ky) / self.pixel).astype(np.float32)
-        return radius, sides[0] * sides[1]
+    def _box(self) -> Floats32:
+        box = np.empty(self._transform.shape, np.float32)
+        spaxel_and_spline(*self._frequencies, np.ascontiguousarray(self.spaxel.T), box)
+        return box
 
-    def smoothed(self, seeing: Seeing) -> Floats32:
+    def smoothed(self, seeing: Seeing) -> Sampler:
         """Smooth by a seeing and by the spaxel.
 
         Parameters
@@ -112,44 +136,17 @@ class FineImage:
 
         Returns
         -------
-        numpy.ndarray
-            Float32 (y, x), NaN where there is no value, or too near to such a place.
+        Sampler
+            It has no value where there is none, or too near to such a place.
         """
-        radius, box = self._frequencies
-        table = np.linspace(0.0, float(radius.max()), _RADII)
-        kernel = np.interp(radius, table, seeing.transform(table)).astype(np.float32) * box
+        table = seeing.transform(np.linspace(0.0, math.sqrt(0.5) / self.pixel, _RADII))
+        waves = np.empty_like(self._transform)
+        multiply_radially(
+            self._transform, self._box, *self._frequencies, table.astype(np.float32),
+            (_RADII - 1) / math.sqrt(0.5), waves,
+        )  # fmt: skip
         ny, nx = self.values.shape
-        result = np.asarray(fft.irfft2(self._transform * kernel, self._size))[:ny, :nx]
-        reach = 2 * math.ceil(_EDGE_FWHM * seeing.fwhm / self.pixel) + 1
-        inside = ndimage.minimum_filter(self.known, size=reach, mode="constant", cval=False)
-        return np.where(inside, result, np.float32(np.nan))
-
-
-@dataclass(frozen=True, eq=False)
-class Sampler:
-    """Reads a smoothed reference off at any place between its pixels, and its slopes."""
-
-    coefficients: Floats
-    """Of the cubic spline, float64 (y, x)."""
-    unknown: Floats
-    """Float64 (y, x), above 0 where the image has no value, or is about to end."""
-
-    @classmethod
-    def of(cls, image: Floats | Floats32) -> Sampler:
-        """Prepare an image (y, x), NaN where it has no value."""
-        unknown = ~np.isfinite(image)
-        filled = np.where(unknown, 0.0, image)
-        return cls(
-            np.asarray(ndimage.spline_filter(filled, order=3, mode="mirror")), unknown.astype(float)
-        )
-
-    def at(self, x: Floats, y: Floats) -> Floats:
-        """Values at 0-based pixel coordinates; NaN outside and beside missing pixels."""
-        value = ndimage.map_coordinates(
-            self.coefficients, [y, x], order=3, prefilter=False, mode="mirror"
-        )
-        ny, nx = self.coefficients.shape
-        outside = (x < 0) | (y < 0) | (x > nx - 1) | (y > ny - 1)
-        if self.unknown.any():
-            outside |= ndimage.map_coordinates(self.unknown, [y, x], order=1, mode="nearest") > 0
-        return np.where(outside, np.nan, value)
+        coefficients = fft.irfft2(waves, self._size, overwrite_x=True)[:ny, :nx]
+        unknown = np.empty(self.known.shape, np.bool_)
+        mark_near_unknown(self.known, math.ceil(_EDGE_FWHM * seeing.fwhm / self.pixel), unknown)
+        return Sampler(np.ascontiguousarray(coefficients), unknown)

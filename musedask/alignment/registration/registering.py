@@ -17,7 +17,7 @@ from musedask.alignment.registration.correlating import (
     compress_by_share,
     peaks,
 )
-from musedask.alignment.registration.lattices import Mapping, Matched, match
+from musedask.alignment.registration.lattices import Mapping, Matched, binned, match
 from musedask.alignment.registration.matching import FineImage
 from musedask.alignment.registration.preparing import (
     SIGMA_TO_FWHM,
@@ -34,6 +34,8 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 FIRST_SEEING_ARCSEC = 0.75
 _COARSE_ARCSEC = (0.3, 1.5)
 """Widths (sigma) between which an image is looked at in the coarse search."""
+_COARSE_PIXEL_ARCSEC = 0.16
+"""The search does not need finer pixels of the reference."""
 _ROOM_ARCSEC = 5.0
 _SEEING_ROUNDS = 3
 _SAME_SEEING_ARCSEC = 0.02
@@ -65,7 +67,8 @@ def register(
     ny, nx = exposure.image.shape
     margin = math.ceil(search.largest_arcsec / exposure.pixel - 1e-6) + 2
 
-    found = _best_place(exposure, match(fine, mapping, (ny, nx), margin, search.seeing_arcsec))
+    coarse = binned(fine, mapping, int(_COARSE_PIXEL_ARCSEC / fine.pixel + 1e-6))
+    found = _best_place(exposure, match(*coarse, (ny, nx), margin, search.seeing_arcsec))
     if found is None:
         return None
     part, cut = _around(fine, mapping, (ny, nx), found.shift, exposure.pixel)
@@ -153,9 +156,7 @@ def _polished(
     search: Search,
 ) -> Registered:
     """Bring the resolutions together, fit the rotation, and measure for good."""
-    best, seeing = found, search.seeing_arcsec
-    if search.fit_seeing:
-        best, seeing = _in_one_seeing(found, exposure, matching, seeing)
+    best, seeing = _in_one_seeing(found, exposure, matching, search)
     angle, error = 0.0, math.nan
     ny, nx = exposure.image.shape
     middle = (nx - 1) / 2.0, (ny - 1) / 2.0
@@ -177,11 +178,11 @@ def _in_one_seeing(
     found: Registered,
     exposure: Exposure,
     matching: Callable[[float, float], Matched],
-    seeing: float,
+    search: Search,
 ) -> tuple[Registered, float]:
     """Smooth the reference (or the exposure) as its sources ask for, and compare once more."""
-    best = found
-    for _ in range(_SEEING_ROUNDS):
+    best, seeing = found, search.seeing_arcsec
+    for _ in range(_SEEING_ROUNDS if search.fit_seeing else 0):
         wide = refined(best.exposure, best.matched, best.peak, best, broadened=True)
         new = seeing if wide is None else _wider(seeing, wide)
         if wide is None or abs(new - seeing) < _SAME_SEEING_ARCSEC:
@@ -189,8 +190,8 @@ def _in_one_seeing(
         seeing = new
         compared = smoothed(exposure, -seeing) if seeing < 0 else exposure
         best = replace(wide, exposure=compared, matched=matching(seeing, 0.0))
-    if best is found:
-        return found, seeing
+    if best is found:  # with the coarse pixels of the search
+        best = replace(found, matched=matching(seeing, 0.0))
     again = refined(best.exposure, best.matched, best.peak, best)
     return (found, found.matched.seeing_arcsec) if again is None else (again, seeing)
 
