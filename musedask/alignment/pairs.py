@@ -81,29 +81,49 @@ class Pair:
 
 
 def overlaps(images: Sequence[FieldImage]) -> Floats:
-    """Share of the smaller field that each two exposures have in common, float64 (n, n)."""
+    """Share of the smaller field that each two exposures have in common, float64 (n, n).
+
+    By the headers, on a coarse lattice; fields that are too far apart are not looked at.
+    """
     n = len(images)
+    samples = [_sky_samples(image) for image in images]
+    middles = [place.mean(axis=0) if len(place) else np.zeros(3) for place in samples]
+    radii = [float(_distance(p, m).max(initial=0.0)) for p, m in zip(samples, middles, strict=True)]
     result = np.zeros((n, n))
     for i in range(n):
-        for j in range(i):
-            result[i, j] = result[j, i] = _overlap(images[i], images[j])
+        near = _distance(np.array(middles[:i]).reshape(-1, 3), middles[i]) < radii[i] + np.array(
+            radii[:i]
+        )
+        for j in np.flatnonzero(near):
+            share = max(_seen(samples[i], images[j]), _seen(samples[j], images[i]))
+            result[i, j] = result[j, i] = share
     return result
 
 
-def _overlap(one: FieldImage, other: FieldImage) -> float:
-    """Fraction of the smaller field, on a coarse lattice, by the headers."""
-    shares = []
-    for here, there in ((one, other), (other, one)):
-        ny, nx = here.shape
-        yy, xx = np.mgrid[0 : ny - 1 : 24j, 0 : nx - 1 : 24j]
-        inside = np.isfinite(here.flux[np.rint(yy).astype(int), np.rint(xx).astype(int)])
-        x, y = there.projection.to_pixel(*here.projection.to_sky(xx, yy))
-        rows, columns = there.shape
-        met = np.isfinite(x) & (x >= 0) & (y >= 0) & (x <= columns - 1) & (y <= rows - 1)
-        at_y, at_x = np.rint(y[met]).astype(int), np.rint(x[met]).astype(int)
-        met[met] = np.isfinite(there.flux[at_y, at_x])
-        shares.append(float((met & inside).sum()) / max(1, int(inside.sum())))
-    return max(shares)
+def _sky_samples(image: FieldImage) -> Floats:
+    """Unit vectors of a coarse lattice of the pixels that have a value, float64 (place, 3)."""
+    ny, nx = image.shape
+    yy, xx = np.mgrid[0 : ny - 1 : 24j, 0 : nx - 1 : 24j]
+    inside = np.isfinite(image.flux[np.rint(yy).astype(int), np.rint(xx).astype(int)])
+    ra, dec = np.radians(image.projection.to_sky(xx[inside], yy[inside]))
+    return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+
+
+def _distance(places: Floats, middle: Floats) -> Floats:
+    return np.asarray(np.linalg.norm(places - middle, axis=1))
+
+
+def _seen(places: Floats, image: FieldImage) -> float:
+    """Share of some places on the sky at which an image has a value."""
+    x, y, z = places.T
+    ra, dec = np.degrees(np.arctan2(y, x)), np.degrees(np.arcsin(np.clip(z, -1, 1)))
+    column, row = image.projection.to_pixel(ra, dec)
+    ny, nx = image.shape
+    met: Any = (
+        np.isfinite(column) & (column >= 0) & (row >= 0) & (column <= nx - 1) & (row <= ny - 1)
+    )
+    at_y, at_x = np.rint(row[met]).astype(int), np.rint(column[met]).astype(int)
+    return float(np.isfinite(image.flux[at_y, at_x]).sum()) / max(1, len(places))
 
 
 def chosen_pairs(share: Floats, depth: Floats) -> list[tuple[int, int]]:
@@ -137,20 +157,22 @@ def tree(share: Floats, depth: Floats, fixed: Sequence[int]) -> list[tuple[int, 
         (exposure, partner); a partner of -1 begins a group.
     """
     n = share.shape[0]
-    done, order = set(fixed), []
-    while len(done) < n:
-        left = [i for i in range(n) if i not in done]
-        best = max(
-            ((share[i, j] * math.sqrt(depth[i] * depth[j]), -i, -j) for i in left for j in done),
-            default=(0.0, 0, 0),
-        )
-        if best[0] > 0 and share[-best[1], -best[2]] >= SMALLEST_OVERLAP:
-            order.append((-best[1], -best[2]))
-            done.add(-best[1])
-            continue
-        start = max(left, key=lambda i: (depth[i], -i))
-        order.append((start, -1))
-        done.add(start)
+    value = np.where(share >= SMALLEST_OVERLAP, share * np.sqrt(np.outer(depth, depth)), 0.0)
+    done, order = np.zeros(n, bool), []
+    done[list(fixed)] = True
+    # The best link of each to one that is done (Prim's algorithm).
+    link = np.where(done, value, 0.0).max(axis=1, initial=0.0)
+    partner = np.where(done, value, -1.0).argmax(axis=1)
+    for _ in range(n - int(done.sum())):
+        i = int(np.argmax(np.where(done, -1.0, link)))
+        if link[i] > 0:
+            order.append((i, int(partner[i])))
+        else:
+            i = int(np.argmax(np.where(done, -1.0, depth)))
+            order.append((i, -1))
+        done[i] = True
+        better = value[i] > link
+        link, partner = np.where(better, value[i], link), np.where(better, i, partner)
     return order
 
 

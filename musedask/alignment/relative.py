@@ -13,7 +13,7 @@ import numpy as np
 
 from musedask.alignment.grading import GRADES
 from musedask.alignment.image import FieldImage
-from musedask.alignment.material import Compared, write_material
+from musedask.alignment.material import Compared, MaskedCircle, write_material
 from musedask.alignment.measurement import Measurement
 from musedask.alignment.measuring import MeasureOptions, measurement_of, total_offset, without
 from musedask.alignment.pairs import (
@@ -63,7 +63,7 @@ def with_relative(
     tuple of Measurement
         In the order of the images.
     """
-    prepared = [Prepared.of(without(image, options.masks) or image) for image in images]
+    prepared = map_tasks(partial(_prepared, masks=options.masks), images)
     depth = np.array([one.depth for one in prepared])
     share = overlaps(images)
     absolute = np.array([_left(image, one) for image, one in zip(images, found, strict=True)])
@@ -85,6 +85,10 @@ def with_relative(
             write_material(folder, [_shown(i, prepared, solution, mine, new)])
         result.append(new)
     return tuple(result)
+
+
+def _prepared(image: FieldImage, masks: Sequence[MaskedCircle]) -> Prepared:
+    return Prepared.of(without(image, masks) or image)
 
 
 def _left(image: FieldImage, measurement: Measurement) -> tuple[float, float]:
@@ -120,7 +124,8 @@ def _all_pairs(
             lost.add(i)
     wanted = [
         (i, j) for i, j in chosen_pairs(share, depth)
-        if (i, j) not in found and i not in lost and j not in lost
+        # Two that the reference fixes need not be compared with one another.
+        if (i, j) not in found and not {i, j} & lost and not (known[i] and known[j])
     ]  # fmt: skip
     again = map_tasks(partial(_compared_again, prepared, rough), wanted)
     return [*found.values(), *(pair for pair in again if pair is not None and _is_sound(pair))]
