@@ -94,7 +94,7 @@ def overlaps(images: Sequence[FieldImage]) -> Floats:
         near = _distance(np.array(middles[:i]).reshape(-1, 3), middles[i]) < radii[i] + np.array(
             radii[:i]
         )
-        for j in np.flatnonzero(near):
+        for j in map(int, np.flatnonzero(near)):
             share = max(_seen(samples[i], images[j]), _seen(samples[j], images[i]))
             result[i, j] = result[j, i] = share
     return result
