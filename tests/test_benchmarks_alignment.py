@@ -171,17 +171,16 @@ def test_an_exposure_displaced_to_the_right_is_west_of_the_reference_where_north
 
 
 @pytest.mark.parametrize(
-    ("name", "package", "within"),
+    ("name", "within"),
     [
-        ("phase", "skimage", 0.1),
-        ("phase-masked", "skimage", 0.2),
-        ("flow", "skimage", 0.1),
-        ("sources", "photutils", 0.05),
+        ("phase", 0.1),
+        ("phase-masked", 0.2),
+        ("flow", 0.1),
+        ("sources", 0.05),
     ],
 )
-def test_each_method_finds_a_small_offset_of_a_cluster(name, package, within):
+def test_each_method_finds_a_small_offset_of_a_cluster(name, within):
     """Stars by the hundred and no edge that matters: what each of them is made for."""
-    pytest.importorskip(package)
     case = draw_case(0, "crowded")
     truth = case.exposure.truth
     moved = case.exposure.image.projection.moved(

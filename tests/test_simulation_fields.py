@@ -8,7 +8,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
-from scipy import linalg
+from scipy import linalg, ndimage
 
 from musedask.errors import InputError
 from musedask.simulation.fields import (
@@ -26,8 +26,8 @@ from musedask.simulation.fields import (
 )
 from musedask.simulation.fields.image import correlated_noise
 from musedask.simulation.fields.kernels import add_gaussians
-from musedask.simulation.fields.limit import slope
-from musedask.simulation.fields.mixtures import hubble, moffat, sersic
+from musedask.simulation.fields.limit import slope, template_power
+from musedask.simulation.fields.mixtures import Mixture, hubble, moffat, sersic
 from musedask.simulation.fields.painting import Lattice, Spread, paint
 from musedask.simulation.noise import REAL_CORRELATION
 from musedask.simulation.psf import Psf, point_map
@@ -382,6 +382,37 @@ def test_the_bound_goes_with_the_pixels_whatever_their_shape():
     by_pixel = photon_limit(light, variance, every, LAG, np.eye(2))
     found = photon_limit(light, variance, every, LAG, skewed)
     np.testing.assert_allclose(found, skewed @ by_pixel @ skewed.T, rtol=1e-9)
+
+
+def test_a_reference_s_noise_has_the_power_that_the_bound_counts():
+    """Noise of a fine lattice, smoothed and summed over spaxels as light is, and its power."""
+    fine, bins, n, lag, sigma_pix, sky = 0.05, 4, 64, 0.1, 5.0, 0.7
+    rng = np.random.default_rng(4)
+    power = np.zeros((n, n))
+    for _ in range(40):
+        noise = correlated_noise(rng, np.float32(2.0), (n * bins, n * bins), lag)
+        seen = ndimage.gaussian_filter(noise.astype(float), sigma_pix, mode="wrap")
+        spaxels = seen.reshape(n, bins, n, bins).sum(axis=(1, 3))
+        power += np.abs(np.fft.fft2(spaxels)) ** 2 / n**2 / 40
+    density = 2.0**2 * (1 + 2 * lag) ** 2 / fine**2
+    spread = Mixture(np.ones(1), np.array([sigma_pix * fine]))
+    found = template_power((n, n), bins * fine, density, spread, sky)
+    low = np.s_[1:8, 1:8]
+    assert power[low].sum() / sky == pytest.approx(found[low].sum(), rel=0.06)
+    assert power[0, 8:20].sum() / sky == pytest.approx(found[0, 8:20].sum(), rel=0.25)
+
+
+def test_the_noise_of_the_reference_and_the_rim_count_in_the_bound():
+    rng = np.random.default_rng(5)
+    scene = galaxies(rng, 30.0, -20.0, 118.0, 1.0)
+    bounds = []
+    for depth in (26.5, 31.0):
+        reference = observe_reference(scene, ReferenceSpec(depth_mag=depth), 30.0, -20.0, rng)
+        spec = FieldExposureSpec(exptime_s=3600.0)
+        truth = observe_exposure(scene, spec, 30.0, -20.0, rng, reference).truth
+        bounds.append(truth.limit_arcsec)
+    shallow, deep = np.array(bounds)
+    assert (shallow > 1.15 * deep).all()
 
 
 def test_the_bound_of_one_gaussian_star_in_white_noise_is_the_textbooks():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from musedask.errors import InputError
 from musedask.simulation.fields.blemishes import Blemishes, field_coordinates, footprint
@@ -23,7 +24,7 @@ from musedask.simulation.fields.image import (
     magnitude_to_flux,
     turned,
 )
-from musedask.simulation.fields.limit import photon_limit
+from musedask.simulation.fields.limit import photon_limit, template_power
 from musedask.simulation.fields.mixtures import moffat
 from musedask.simulation.fields.painting import Lattice, Spread, paint
 from musedask.simulation.fields.scene import Scene
@@ -31,6 +32,8 @@ from musedask.simulation.noise import REAL_CORRELATION
 from musedask.sky import SkyProjection
 
 PIXEL_ARCSEC = 0.2
+RIM_ARCSEC = 0.8
+"""Of a field: its noise is not what STAT says, and a source on it is half a source."""
 UNITS = "10**(-20)*erg/s/cm**2/Angstrom"
 _REFERENCE_TIME_S = 900.0
 _SMALLEST_SIDE, _LARGEST_SIDE = 320, 450
@@ -111,7 +114,8 @@ class ExposureTruth:
     flux_scale: float
     """By which its flux has to be multiplied to be that of the reference, where colours are 0."""
     covariance_arcsec2: Floats
-    """Cramer-Rao bound of the offset (east, north), float64 (2, 2); infinite without light."""
+    """Cramer-Rao bound of the offset (east, north), float64 (2, 2); infinite without light.
+    It counts the photons of both images and no rim of :data:`RIM_ARCSEC`."""
     fwhm_arcsec: float
     """Seeing."""
     n_bright: int
@@ -183,14 +187,16 @@ def observe_exposure(
         ra_deg=header.ra_deg, dec_deg=header.dec_deg, name=spec.name, date_obs=spec.date_obs,
     )  # fmt: skip
     shared = inside if reference is None else inside & _on(reference, lattice)
+    scale = float(
+        magnitude_to_flux(0.0, 25.94) / magnitude_to_flux(0.0, BANDS[spec.band].zero_point)
+    ) / spec.transparency  # fmt: skip
     covariance = photon_limit(
-        steady, variance, shared, REAL_CORRELATION[1], lattice.arcsec_per_pixel
-    )
+        steady, variance, shared & _within(inside), REAL_CORRELATION[1],
+        lattice.arcsec_per_pixel, _noise_of(reference, spec, lattice.shape, scale),
+    )  # fmt: skip
     truth = ExposureTruth(
-        spec.ra_offset_arcsec, spec.dec_offset_arcsec, spec.rotation_deg,
-        float(magnitude_to_flux(0.0, 25.94) / magnitude_to_flux(0.0, BANDS[spec.band].zero_point))
-        / spec.transparency,
-        covariance, spec.fwhm_arcsec, _n_bright(scene, lattice, shared),
+        spec.ra_offset_arcsec, spec.dec_offset_arcsec, spec.rotation_deg, scale, covariance,
+        spec.fwhm_arcsec, _n_bright(scene, lattice, shared),
     )  # fmt: skip
     return FieldExposure(image, truth, light)
 
@@ -248,6 +254,30 @@ def _light(
         light = calm + paint(seen.only(~steady), flux[~steady], spread, lattice, faintest)
     per_flux = band.per_flux * _REFERENCE_TIME_S / spec.exptime_s
     return light, calm, sky**2 + per_flux * light
+
+
+def _within(inside: Bools) -> Bools:
+    """All but a rim: there the noise of real fields is not what anything says."""
+    field = ndimage.binary_closing(np.pad(inside, 1))[1:-1, 1:-1]
+    rim = round(RIM_ARCSEC / PIXEL_ARCSEC)
+    return np.asarray(ndimage.binary_erosion(field, iterations=rim) & inside)
+
+
+def _noise_of(
+    reference: SimulatedImage | None,
+    spec: FieldExposureSpec,
+    shape: tuple[int, int],
+    scale: float,
+) -> Floats | None:
+    """Power of the reference's noise, as the exposure's bound counts it."""
+    if reference is None:
+        return None
+    area = reference.projection.pixel_area_arcsec2
+    between = float(np.nanmedian(reference.variance)) * (1.0 + 2.0 * reference.lag) ** 2
+    return template_power(
+        shape, PIXEL_ARCSEC, between / scale**2 / area,
+        moffat(spec.beta).scaled(spec.fwhm_arcsec), _sky_sigma(spec) ** 2,
+    )  # fmt: skip
 
 
 def _on(reference: SimulatedImage, lattice: Lattice) -> Bools:

@@ -39,6 +39,8 @@ class SimulatedImage:
     """Stem of its file."""
     date_obs: str = ""
     """DATE-OBS of an exposure; empty for a reference."""
+    lag: float = 0.0
+    """Lag-1 correlation of its noise along y and x."""
 
 
 def magnitude_to_flux(magnitude: Any, zero_point: float) -> Floats:

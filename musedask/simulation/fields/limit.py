@@ -7,13 +7,19 @@ from typing import Any
 import numpy as np
 from scipy import fft
 
+from musedask.simulation.fields.mixtures import Mixture
 from musedask.simulation.noise import moving_average_weight
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def photon_limit(
-    light: Floats, variance: Floats, usable: Any, lag: float, arcsec_per_pixel: Floats
+    light: Floats,
+    variance: Floats,
+    usable: Any,
+    lag: float,
+    arcsec_per_pixel: Floats,
+    of_reference: Floats | None = None,
 ) -> Floats:
     """Cramer-Rao bound of the offset of an image whose light is known, float64 (2, 2), arcsec^2.
 
@@ -21,7 +27,9 @@ def photon_limit(
     the offset and C = S R S: S the standard deviations, R the correlation of a
     moving average of two along y and x. R is stationary, so that R^-1 is a
     division by its power spectrum: F_ab = (1 / N) sum_k h_a(k) h_b(k)* / P(k) with
-    h = FT(g / sigma), P(k) = product over both axes of 1 + 2 r cos(k).
+    h = FT(g / sigma), P(k) = product over both axes of 1 + 2 r cos(k). Where the light is
+    known from another image with noise of its own, the noise of that one, brought to the same
+    resolution, adds to P.
 
     Parameters
     ----------
@@ -35,6 +43,10 @@ def photon_limit(
         Lag-1 correlation r along y and x.
     arcsec_per_pixel
         From (x, y) to (east, north), float64 (2, 2).
+    of_reference
+        Power of the noise of the image that the light is known from, float64 (y, x) in the
+        order of a transform, in units of that of this image's noise without correlation
+        (:func:`template_power`); None if the light is known exactly.
 
     Returns
     -------
@@ -51,10 +63,38 @@ def photon_limit(
         k = 2 * np.pi * fft.fftfreq(size)
         along = 1.0 + 2.0 * weight * np.cos(k) / (1.0 + weight**2)
         power = power * (along[:, None] if axis == 0 else along)
+    if of_reference is not None:
+        power = power + of_reference
     fisher = np.real(np.einsum("ayx,byx->ab", waves / power, np.conj(waves))) / light.size
     if not np.linalg.det(fisher) > 0:
         return np.full((2, 2), np.inf)
     return np.asarray(np.linalg.inv(fisher))
+
+
+def template_power(
+    shape: tuple[int, int], pixel_arcsec: float, density: float, spread: Mixture, sky: float
+) -> Floats:
+    """Power of a reference's noise that is smoothed as an exposure is, float64 ``shape``.
+
+    Parameters
+    ----------
+    shape
+        Of the exposure.
+    pixel_arcsec
+        Its pixels' side.
+    density
+        Variance of the reference's sky, a square arcsecond: its flux in the exposure's units,
+        correlation included.
+    spread
+        The exposure's seeing, arcseconds.
+    sky
+        Variance of a pixel of the exposure between its sources.
+    """
+    y, x = (fft.fftfreq(n) for n in shape)
+    radius = np.hypot(y[:, None], x) / pixel_arcsec
+    seeing = np.exp(-2.0 * (np.pi * radius[..., None] * spread.sigmas) ** 2) @ spread.weights
+    transfer = seeing * np.sinc(y)[:, None] * np.sinc(x)
+    return np.asarray(density * pixel_arcsec**2 / sky * transfer**2)
 
 
 def slope(image: Floats, axis: int) -> Floats:

@@ -83,7 +83,7 @@ def observe_reference(
     flux[missing] = variance[missing] = np.nan
     return SimulatedImage(
         flux=flux, variance=variance, projection=projection, fwhm_arcsec=HUBBLE_FWHM_ARCSEC,
-        band="F814W", units=UNITS, ra_deg=ra_deg, dec_deg=dec_deg, name="reference",
+        band="F814W", units=UNITS, ra_deg=ra_deg, dec_deg=dec_deg, name="reference", lag=spec.lag,
     )  # fmt: skip
 
 
