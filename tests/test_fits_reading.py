@@ -467,7 +467,6 @@ class TestTable:
             open_exposures(table)
 
     def test_an_ecsv_file_is_read_with_paths_relative_to_its_folder(self, tmp_path, monkeypatch):
-        pytest.importorskip("musedask.exposures")
         table = self.table(tmp_path, use=[True, True, False])
         table["path"] = [Path(p).name for p in table["path"]]
         table.write(tmp_path / "exposures.ecsv")
