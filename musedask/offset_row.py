@@ -67,7 +67,8 @@ class Offset:
     background: float = math.nan
     """What its maker found missing from the flux, before scaling; kept, never applied."""
     grade: str = ""
-    """``A``, ``B``, ``C``, or ``F`` (failed: not to be used); empty if nobody judged."""
+    """``A``, ``B``, ``C``, or ``F`` (failed: not to be used); empty if nobody judged, as where
+    a person gave the offset."""
     method: str = ""
     """How it was found: ``header``, ``manual``, ``auto``..."""
     note: str = ""
@@ -85,7 +86,7 @@ class Offset:
     blue_red_arcsec: float = _NAN
     """Distance on the sky between the offsets of a blue and a red image of the exposure."""
     reasons: str = ""
-    """Why the grade is not better."""
+    """Why the grade is not better, as it was measured; empty where a person set it."""
     frame: str = ""
     """What the offset stands on: the name of a reference or catalogue, the mean of the headers."""
     decision: str = ""

@@ -18,7 +18,8 @@ MEASURED = Offset(
     date_obs=FIRST, name="EXP_1", ra_deg=30.1, dec_deg=-60.0, ra_offset_arcsec=1.0,
     dec_offset_arcsec=2.0, ra_error_arcsec=0.01, dec_error_arcsec=0.01, rotation_deg=0.2,
     flux_scale=1.1, grade="C", method="reference", frame="hst.fits", n_sources=3,
-    signal_to_noise=9.0, correlation_after=0.4,
+    signal_to_noise=9.0, correlation_before=0.1, correlation_after=0.4, fwhm_arcsec=0.7,
+    blue_red_arcsec=0.03, reasons="only 3 sources agree", note="as measured",
 )  # fmt: skip
 FAILED = Offset(
     date_obs=SECOND, name="EXP_2", ra_offset_arcsec=math.nan, dec_offset_arcsec=math.nan, grade="F"
@@ -41,11 +42,14 @@ def test_an_exposure_goes_by_its_name_or_its_date(which):
 
 
 def test_what_was_measured_of_the_offset_does_not_stand_beside_another():
-    (row, _) = set_by_hand(TABLE, [GivenOffset("EXP_1", 5.0, 6.0)], who="ann")
-    assert (row.ra_deg, row.dec_deg, row.rotation_deg, row.flux_scale) == (30.1, -60.0, 0.2, 1.1)
-    assert row.grade == ""
-    unknown = (row.ra_error_arcsec, row.dec_error_arcsec, row.n_sources, row.correlation_after)
-    assert all(map(math.isnan, unknown))
+    (row, _) = set_by_hand(TABLE, [GivenOffset("EXP_1", 5.0, 6.0)], note="clouds", who="ann")
+    # Column by column, so that a new one has to be thought of here.
+    assert row == Offset(
+        date_obs=FIRST, name="EXP_1", ra_deg=30.1, dec_deg=-60.0, ra_offset_arcsec=5.0,
+        dec_offset_arcsec=6.0, rotation_deg=0.2, flux_scale=1.1, correlation_before=0.1,
+        fwhm_arcsec=0.7, blue_red_arcsec=0.03, method="manual", note="clouds",
+        decision="moved", decided_by="ann", decided_at=row.decided_at,
+    )  # fmt: skip
 
 
 def test_it_wins_over_a_later_measurement_and_yields_to_the_next_person():

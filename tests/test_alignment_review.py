@@ -91,6 +91,24 @@ def test_moving_takes_the_persons_numbers_without_errors(table):
     assert new.correlation_after == 0.75
 
 
+def test_what_speaks_of_the_automatic_offset_goes_with_it(table):
+    row = replace(table.rows[0], reasons="only 3 sources agree", grade="C", note="auto")
+    known = ("n_sources", "signal_to_noise", "correlation_after")
+    assert all(math.isfinite(getattr(row, key)) for key in known)
+    table = OffsetTable((row,))
+    move = {"ra_offset_arcsec": 1.0, "dec_offset_arcsec": 2.0}
+    for action, more, note in (
+        ("moved", move, "moved by hand"),
+        ("flagged", {"reason": "clouds"}, "clouds"),
+    ):
+        new = apply_decisions(table, [on(table, 0, action, **more)], who="ada").rows[0]
+        assert (new.reasons, new.note, new.why) == ("", note, note)
+        assert all(math.isnan(getattr(new, key)) for key in known)
+        # The page compares with the reference, so that what a person sees there stands on it.
+        for kept in ("frame", "fwhm_arcsec", "correlation_before"):
+            assert getattr(new, kept) == getattr(row, kept)
+
+
 def test_flagging_leaves_no_number_to_use(table):
     new = apply_decisions(table, [on(table, 0, "flagged", reason="clouds")]).rows[0]
     assert (new.grade, new.decision, new.note) == ("F", "flagged", "clouds")

@@ -6,7 +6,7 @@ import difflib
 import getpass
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from musedask.alignment.review.applying import decided_row, measuring, now_utc
 from musedask.alignment.review.decisions import Decision, row_version
@@ -35,6 +35,9 @@ def set_by_hand(
     who: str = "",
 ) -> OffsetTable:
     """Put offsets into a table, where they win over all that is measured, now and later.
+
+    Such a row has method ``manual``, who and when, and no grade. Errors, sources, reasons
+    and the frame of an offset that was measured before are gone; rotation and flux scale stay.
 
     Parameters
     ----------
@@ -67,7 +70,8 @@ def set_by_hand(
             ra_offset_arcsec=one.ra_offset_arcsec, dec_offset_arcsec=one.dec_offset_arcsec,
             reason=note, decided_by=who or user_name(), decided_at=now_utc(),
         )  # fmt: skip
-        changed[row.key] = decided_row(row, decision, measuring(None), "")
+        # Nobody has compared these numbers with what the measured ones stood on.
+        changed[row.key] = replace(decided_row(row, decision, measuring(None), ""), frame="")
     return table.replaced_by(OffsetTable(tuple(changed.values())))
 
 

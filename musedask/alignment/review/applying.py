@@ -39,8 +39,10 @@ def apply_decisions(
     ==========  ==================================================================
     accepted    as it is, or measured again if something was masked; decision and
                 who and when
-    moved       the person's offset, without errors and grade; method ``manual``
-    flagged     grade F without an offset; the reason is its note
+    moved       the person's offset; method ``manual``, no grade, and nothing of what the
+                automatic offset rested on (errors, sources, reasons); its rotation and
+                flux scale stay, and what is of the exposure alone (FWHM, blue - red)
+    flagged     grade F without an offset and what it rested on; the reason is its note
     masked      measured again without the masked parts; not decided yet
     reset       what was measured at first; not decided any more
     ==========  ==================================================================
@@ -135,29 +137,27 @@ def now_utc() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-_NO_NUMBERS: dict[str, Any] = dict.fromkeys(
-    (
-        "ra_offset_arcsec",
-        "dec_offset_arcsec",
-        "ra_error_arcsec",
-        "dec_error_arcsec",
-        "rotation_deg",
-    ),
-    math.nan,
-)
-_UNKNOWN_IF_MOVED: dict[str, Any] = dict.fromkeys(
-    ("ra_error_arcsec", "dec_error_arcsec", "n_sources", "signal_to_noise"), math.nan
+_OF_ANOTHER_OFFSET: dict[str, Any] = {
+    "ra_error_arcsec": math.nan,
+    "dec_error_arcsec": math.nan,
+    "n_sources": math.nan,
+    "signal_to_noise": math.nan,
+    "correlation_after": math.nan,
+    "reasons": "",
+}
+"""What described the offset that a person has replaced or refused."""
+_NO_NUMBERS: dict[str, Any] = _OF_ANOTHER_OFFSET | dict.fromkeys(
+    ("ra_offset_arcsec", "dec_offset_arcsec", "rotation_deg"), math.nan
 )
 
 
 def _moved(row: Offset, decision: Decision, by: dict[str, Any]) -> Offset:
     return replace(
         row,
-        **_UNKNOWN_IF_MOVED,
+        **_OF_ANOTHER_OFFSET | {"correlation_after": decision.correlation},
         **by,
         ra_offset_arcsec=decision.ra_offset_arcsec,
         dec_offset_arcsec=decision.dec_offset_arcsec,
-        correlation_after=decision.correlation,
         grade="",
         method=MANUAL,
         note=decision.reason or "moved by hand",
