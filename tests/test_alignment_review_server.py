@@ -183,7 +183,23 @@ def test_another_site_decides_nothing(served, headers):
 
 def test_another_site_reads_nothing(served):
     for headers in ({"Origin": "http://example.org"}, {"Sec_Fetch_Site": "cross-site"}):
-        assert ask(served, "/TOKEN/data/summary.js", **headers).status == 403
+        for name in ("", "data/summary.js"):
+            assert ask(served, f"/TOKEN/{name}", **headers).status == 403
+
+
+def test_a_link_leads_to_the_page_alone_and_not_into_a_frame(served):
+    """As from the file that --open gives to the browser."""
+    followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert ask(served, "/TOKEN/", **followed, Sec_Fetch_Dest="document").status == 200
+    assert ask(served, "/TOKEN/", **followed, Sec_Fetch_Dest="iframe").status == 403
+    assert ask(served, "/x/", **followed, Sec_Fetch_Dest="document").status == 403
+    summary = ask(served, "/TOKEN/data/summary.js", **followed, Sec_Fetch_Dest="document")
+    assert summary.status == 403
+    given = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    before = served.path.read_bytes()
+    record = acceptance(served)
+    assert send(served, "decide", record, **given, Sec_Fetch_Dest="document").status == 403
+    assert served.path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

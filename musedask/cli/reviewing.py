@@ -12,6 +12,7 @@ import click
 
 from musedask import console
 from musedask.cli.options import A_FOLDER, A_PATH, verbose
+from musedask.errors import FileError
 
 if TYPE_CHECKING:
     from musedask.alignment.review.server import ReviewServer
@@ -72,10 +73,24 @@ async def _serve(server: ReviewServer, opened: bool) -> None:
             f"{user_name()}@{socket.gethostname()}. Ctrl-C ends the review."
         )
         if opened:
-            await asyncio.to_thread(webbrowser.open, server.address)
+            await _open(server)
         await asyncio.Event().wait()
     finally:
         await server.stop()
+
+
+async def _open(server: ReviewServer) -> None:
+    """Open the page in the browser, and wait until it is there."""
+    from musedask.alignment.review.signpost import signpost
+
+    try:
+        with signpost(server.review.material.folder, server.address) as page:
+            if await asyncio.to_thread(webbrowser.open, page.as_uri()):
+                await server.visited.wait()
+            else:
+                console.say("musedask: no browser could be started; open the address by hand")
+    except FileError as err:
+        console.say(f"musedask: --open: {err}; open the address by hand")
 
 
 def _table(given: Path) -> Path:

@@ -71,6 +71,8 @@ class ReviewServer:
         self.review = review
         self.port = port
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
+        self.visited = asyncio.Event()
+        """Set when a browser has asked for the page."""
         self.files = page_files()
         # One thread: a review is not made for several at once.
         self._thread = ThreadPoolExecutor(1, "review")
@@ -244,13 +246,25 @@ class _Handler(_Plain):
             raise HTTPError(403, "this address is not this machine's")
         origin = self.request.headers.get("Origin")
         site = self.request.headers.get("Sec-Fetch-Site", "none")
-        if site not in ("none", "same-origin") or origin not in (None, f"http://{host}"):
+        known = site in ("none", "same-origin") or self._is_led_here()
+        if not known or origin not in (None, f"http://{host}"):
             raise HTTPError(403, "another site asked for this")
+
+    def _is_led_here(self) -> bool:
+        """Whether a link is followed to the page itself, as from the file that leads to it.
+
+        No script of the page that has the link can read what this gives, nor frame it.
+        """
+        mode, target = (self.request.headers.get(f"Sec-Fetch-{key}") for key in ("Mode", "Dest"))
+        to_page = self.request.method == "GET" and self.path_args[1:] == [""]
+        return to_page and (mode, target) == ("navigate", "document")
 
     async def get(self, token: str, name: str) -> None:
         """Give a file of the page, or data."""
         files = self.server.files
         if (name or PAGE) in files:
+            if not name:
+                self.server.visited.set()
             kind, content = files[name or PAGE]
             self.set_header("Content-Type", kind)
             self.finish(content)
