@@ -15,6 +15,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Browser:
 
     def close(self) -> None:
         """End the process and all its children."""
-        for page in self.pages:
+        for page in list(self.pages):
             page.close()
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
@@ -218,7 +219,18 @@ class Page:
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
 
     def close(self) -> None:
+        """Hang up; twice is as good as once."""
+        if self in self.browser.pages:
+            self.browser.pages.remove(self)
+            self._run(self._closed())
+
+    async def _closed(self) -> None:
         self._connection.close()
+        # Until the other side has hung up, too: else the socket is left to the collector.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while await self._connection.read_message() is not None:
+                    pass
 
 
 async def _connected(address: str) -> WebSocketClientConnection:
