@@ -6,7 +6,9 @@ does all come through here.
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +27,7 @@ from musedask.alignment.review.decisions import read_decisions
 from musedask.alignment.table_lock import table_locked
 from musedask.config import CONFIG_NAME
 from musedask.ds9_regions import RegionFile
-from musedask.errors import FileError, InputError
+from musedask.errors import FileError, InputError, MusedaskWarning
 from musedask.fits import open_exposures
 from musedask.fits.unpack import open_fits
 from musedask.offset_text import offsets_summary, offsets_text
@@ -33,6 +35,7 @@ from musedask.offsets import FAILED, ExposureLike, Offset, OffsetTable, date_key
 from musedask.placement import exposure_key
 from musedask.progress import Progress
 from musedask.run import Run, open_run
+from musedask.wording import counted
 
 FLUX_SCALES = ("none", "relative")
 FARTHEST_ARCSEC = 20.0
@@ -57,7 +60,8 @@ class AlignJob:
     rotation: bool = False
     """Whether a rotation is measured too."""
     flux_scale: str = "none"
-    """``relative`` lets exposures agree in flux with one another; ``none`` applies no scale."""
+    """``relative`` lets exposures agree in flux with one another, with a median scale of 1;
+    ``none`` applies no scale."""
     relative: bool = True
     """Whether exposures are compared with one another, too, if there is a reference."""
     masks: Path | None = None
@@ -157,7 +161,8 @@ def _measured(
     return align(
         exposures, job.reference, filters=job.filters, exclude=job.exclude,
         max_offset_arcsec=job.max_offset_arcsec, rotation=job.rotation, relative=job.relative,
-        masks=masked_circles(job.masks), progress=progress, material=material_folder(job.output),
+        flux_scales=job.flux_scale != "none", masks=masked_circles(job.masks), progress=progress,
+        material=material_folder(job.output),
     )  # fmt: skip
 
 
@@ -287,11 +292,25 @@ def masked_circles(regions: Path | None) -> tuple[MaskedCircle, ...]:
 
 
 def _rows(found: Alignment, flux_scale: str) -> list[Offset]:
-    """Rows of the table, with flux scales in relation to their median, or none."""
-    scales = [one.flux_scale for one in found if one.grade in ("A", "B") and one.flux_scale > 0]
-    if flux_scale == "none" or not scales:
+    """Rows of the table, with flux scales in relation to their median, or none.
+
+    With their median, and not the reference's units: the fluxes of a stack stay those of
+    its typical exposure.
+    """
+    usable = [one for one in found if one.grade != FAILED]
+    scales = [one.flux_scale for one in usable if one.grade in ("A", "B") and one.flux_scale > 0]
+    if flux_scale == "none":
         return [one.offset for one in found]
-    middle = float(np.median(scales))
+    without = [one.name or one.date_obs for one in usable if not (scales and one.flux_scale > 0)]
+    if without:
+        warnings.warn(
+            f"no flux scale for {counted(len(without), 'exposure')} ({', '.join(without[:5])}"
+            f"{', ...' if len(without) > 5 else ''}): it needs two clear sources in common with "
+            "the others; their flux stays as it is, unless you set flux_scale in the table",
+            MusedaskWarning,
+            stacklevel=2,
+        )
+    middle = float(np.median(scales)) if scales else math.nan
     return [
         replace(
             one.offset,
@@ -299,7 +318,7 @@ def _rows(found: Alignment, flux_scale: str) -> list[Offset]:
             flux_scale_error=one.flux_scale_error / middle,
             background=one.background,
         )
-        if one.flux_scale > 0 and one.grade != FAILED
+        if one.grade != FAILED
         else one.offset
         for one in found
     ]

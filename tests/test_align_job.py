@@ -20,7 +20,7 @@ from musedask.alignment.measurement import Alignment, Measurement
 from musedask.alignment.review.decisions import Decision, decisions_text, row_version
 from musedask.alignment.table_lock import table_locked
 from musedask.config import config_of
-from musedask.errors import FileError, InputError
+from musedask.errors import FileError, InputError, MusedaskWarning
 from musedask.exposures import read_exposure_table, write_exposure_table
 from musedask.offsets import Offset, OffsetTable
 from musedask.reduction.running import reduce as reducing
@@ -162,6 +162,19 @@ def test_flux_scales_are_relative_to_one_another_or_not_there(cubes, tmp_path, f
     assert [row.flux_scale for row in scaled][:2] == pytest.approx([2 / 3, 4 / 3])
     assert [row.flux_scale_error for row in scaled][:2] == pytest.approx([0.1, 0.1])
     assert math.isnan(scaled.rows[2].flux_scale)
+
+
+def test_who_has_no_flux_scale_is_named(cubes, tmp_path, finds):
+    finds(measured(0, flux_scale=2.0, flux_scale_error=0.1), measured(1), measured(2, "F"))
+    with pytest.warns(MusedaskWarning, match=r"no flux scale for 1 exposure \(exp1\): "):
+        rows = run(job(cubes, tmp_path, flux_scale="relative")).table.rows
+    assert rows[0].flux_scale == 1.0
+    assert math.isnan(rows[1].flux_scale)
+    finds(*map(measured, range(3)))
+    with pytest.warns(MusedaskWarning, match="no flux scale for 3 exposures"):
+        assert all(math.isnan(row.flux_scale) for row in run(
+            job(cubes, tmp_path, flux_scale="relative")).table)  # fmt: skip
+    run(job(cubes, tmp_path))  # without a word
 
 
 # --- what is refused ---------------------------------------------------------------------------

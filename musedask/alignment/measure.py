@@ -66,6 +66,7 @@ def align(
     max_offset_arcsec: float = 20.0,
     rotation: bool = False,
     relative: bool = True,
+    flux_scales: bool = False,
     masks: Iterable[MaskedCircle] = (),
     progress: Progress | None = None,
     material: str | os.PathLike[str] | None = None,
@@ -97,6 +98,10 @@ def align(
         Whether rotations are measured.
     relative
         Whether exposures may be compared with one another, if there is a reference.
+    flux_scales
+        Whether all exposures are compared in flux with one another
+        (:func:`musedask.alignment.flux_scales.with_flux_scales`); otherwise only those whose
+        offsets are relative.
     masks
         Circles on the sky that do not count: a star that moved.
     progress
@@ -135,6 +140,11 @@ def align(
         from musedask.alignment.relative import with_relative
 
         found = with_relative([image for image, _ in outcomes], found, options, folder)
+    if flux_scales or any("relative" in one.method for one in found):
+        from musedask.alignment.flux_scales import with_flux_scales
+
+        images = [image for image, _ in outcomes]
+        found = with_flux_scales(images, found, options.masks, everywhere=flux_scales)
     return Alignment(found)
 
 

@@ -70,7 +70,9 @@ class Measurement:
     rotation_error_deg: float = _NAN
     """One-sigma error of ``rotation_deg``."""
     flux_scale: float = _NAN
-    """What flux (background added) has to be multiplied by to agree with the reference's."""
+    """What flux (background added) has to be multiplied by to agree with the reference's, in its
+    units over the exposure's; without a reference with the other exposures', and then the
+    geometric mean of all is 1. A catalogue has no fluxes."""
     flux_scale_error: float = _NAN
     """One-sigma error of ``flux_scale``."""
     background: float = _NAN

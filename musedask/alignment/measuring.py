@@ -263,6 +263,8 @@ def _fwhm(found: Registered, reference_fwhm: float) -> float:
 
 def _calibrated(before: Measurement, found: Registered) -> Measurement:
     """Add flux scale and background: reference = scale (exposure + background), a pixel."""
+    if before.method == "catalogue":  # its sources have been given one flux
+        return before
     scale, error = 1.0 / found.amplitude, found.amplitude_error
     level = float(np.nanmedian(found.matched.background))
     usable = found.exposure.usable

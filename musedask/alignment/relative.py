@@ -202,6 +202,8 @@ def _relative(
         correlation_before=math.nan,
         flux_scale=math.nan,
         flux_scale_error=math.nan,
+        background=math.nan,
+        background_error=math.nan,
         grade=grade,
         reasons=reasons,
         sources=(),

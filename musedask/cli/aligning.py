@@ -45,7 +45,7 @@ _running = option_of("Running")
       metavar="ARCSEC", help="How far is looked, along each axis.")  # fmt: skip
 @_how("--rotation", is_flag=True, help="Measure a rotation, too.")
 @_how("--flux-scale", type=click.Choice(FLUX_SCALES), default="none", show_default=True,
-      help="'relative' lets exposures agree in flux with one another.")  # fmt: skip
+      help="'relative' lets exposures agree in flux with one another, about their median.")  # fmt: skip
 @_how("--relative/--no-relative", default=True, show_default=True,
       help="Compare exposures with one another, too, if there is a reference.")  # fmt: skip
 @_how("--mask", "masks", type=A_FILE, metavar="FILE", help="DS9 circles on the sky that do not "
