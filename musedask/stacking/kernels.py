@@ -39,6 +39,8 @@ HALO = 4
 the reach of the pairs below, and one for the mean of 3 x 3."""
 PAIR_REACH = 3
 RANGE_REACH = 2
+FEW = 16
+"""Exposures whose values are added in float32 before they are added in float64."""
 MPDAF_RULES = 5
 """Where the rules of mpdaf's clipping start."""
 HALF = np.float32(0.5 - 1e-5)
@@ -497,38 +499,25 @@ def _pad_missing(values, members, p_lo, n, work, n_valid):
     So the valid ones sit in the middle ranks, and one network serves any
     number of them. ``n_valid`` float32 (pixel,) is filled with that number.
     """
-    inf = np.float32(np.inf)
-    one = np.float32(1.0)
-    half = np.float32(0.5)
-    toggle = work[members.shape[0], :n]
-    toggle[:] = np.float32(0.0)
+    next_filler = work[members.shape[0], :n]
+    next_filler[:] = -np.float32(np.inf)
     n_valid[:n] = np.float32(0.0)
-    n_whole = 0
     for k in range(members.shape[0]):
-        source = values[members[k], p_lo : p_lo + n]
-        target = work[k, :n]
-        if _is_whole(source):  # nearly all are, inside a field
-            target[:] = source
-            n_whole += 1
-            continue
-        for p in range(n):
-            good = source[p] == source[p]
-            filler = inf if toggle[p] > half else -inf
-            target[p] = source[p] if good else filler
-            toggle[p] = toggle[p] if good else one - toggle[p]
-            n_valid[p] += one if good else np.float32(0.0)
-    whole = np.float32(n_whole)
-    for p in range(n):
-        n_valid[p] += whole
+        _pad_one(values[members[k], p_lo : p_lo + n], work[k, :n], next_filler, n_valid[:n])
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _is_whole(source):
-    """Whether no value of a run is missing."""
-    missing = np.int32(0)
+def _pad_one(source, target, next_filler, n_valid):
+    # The filler itself is kept, and not which one it is: so the loop becomes vector instructions.
+    one = np.float32(1.0)
+    zero = np.float32(0.0)
     for p in range(source.shape[0]):
-        missing += np.int32(0) if source[p] == source[p] else np.int32(1)
-    return missing == 0
+        value = source[p]
+        filler = next_filler[p]
+        good = value == value
+        target[p] = value if good else filler
+        next_filler[p] = filler if good else -filler
+        n_valid[p] += one if good else zero
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -561,19 +550,20 @@ def _middle(work, network, n_members, n, n_valid, out):
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _deviations(values, members, p_lo, n, centre, work):
     """Absolute deviations from ``centre``, padded as in :func:`_pad_missing`."""
-    inf = np.float32(np.inf)
-    one = np.float32(1.0)
-    half = np.float32(0.5)
-    toggle = work[members.shape[0], :n]
-    toggle[:] = np.float32(0.0)
+    next_filler = work[members.shape[0], :n]
+    next_filler[:] = -np.float32(np.inf)
     for k in range(members.shape[0]):
-        source = values[members[k], p_lo : p_lo + n]
-        target = work[k, :n]
-        for p in range(n):
-            good = source[p] == source[p]
-            filler = inf if toggle[p] > half else -inf
-            target[p] = abs(source[p] - centre[p]) if good else filler
-            toggle[p] = toggle[p] if good else one - toggle[p]
+        _deviate_one(values[members[k], p_lo : p_lo + n], centre[:n], work[k, :n], next_filler)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _deviate_one(source, centre, target, next_filler):
+    for p in range(source.shape[0]):
+        value = source[p]
+        filler = next_filler[p]
+        good = value == value
+        target[p] = abs(value - centre[p]) if good else filler
+        next_filler[p] = filler if good else -filler
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -663,42 +653,87 @@ def _store_mean(sums, n, flux, variance, number, time):
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _median_variance(
-    variances, values, members, times, p_lo, n, n_valid, c_n, sums, variance, time
+    variances, values, members, times, p_lo, n, n_valid, c_n, partial, sums, variance, time
 ):
     """c_n n / (sum 1/sigma)^2 (1 + a_n d^2), and the exposure time.
 
     d is the relative scatter of 1/sigma; of two values the median is the mean.
     """  # fmt: skip
     sums[:3, :n] = 0.0
-    for k in range(members.shape[0]):
-        e = members[k]
-        f = values[e, p_lo : p_lo + n]
-        v = variances[e, p_lo : p_lo + n]
-        t = times[e]
-        inverse = sums[0, :n]
-        st = sums[1, :n]
-        square = sums[2, :n]
-        for p in range(n):
-            keep = f[p] == f[p]
-            one = np.float64(np.float32(1.0) / np.sqrt(v[p]))
-            inverse[p] += one if keep else 0.0
-            square[p] += one * one if keep else 0.0
-            st[p] += t if keep else 0.0
-    inverse = sums[0, :n]
-    st = sums[1, :n]
-    square = sums[2, :n]
+    size = members.shape[0]
+    for first in range(0, size, FEW):
+        # A few exposures are added in float32, which is twice as fast; all of them in float64.
+        partial[:, :n] = np.float32(0.0)
+        for k in range(first, min(first + FEW, size)):
+            e = members[k]
+            f = values[e, p_lo : p_lo + n]
+            _invert_one(f, variances[e, p_lo : p_lo + n], partial[0, :n], partial[1, :n])
+            _expose_one(f, np.float32(times[e]), partial[2, :n])
+        for i in range(3):
+            _add_partial(partial[i, :n], sums[i, :n])
+    _settle_median(sums[0, :n], sums[1, :n], sums[2, :n], n_valid[:n], size, c_n, variance, time)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _invert_one(f, v, inverse, square):
+    """Add 1/sigma and its square of an exposure's valid values."""
+    one = np.float32(1.0)
+    zero = np.float32(0.0)
+    for p in range(f.shape[0]):
+        a = one / np.sqrt(v[p])
+        a = a if f[p] == f[p] else zero
+        inverse[p] += a
+        square[p] += a * a
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _expose_one(f, t, time):
+    """Add the exposure time where there is a value."""
+    zero = np.float32(0.0)
+    for p in range(f.shape[0]):
+        time[p] += t if f[p] == f[p] else zero
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _add_partial(partial, total):
+    for p in range(partial.shape[0]):
+        total[p] += np.float64(partial[p])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _settle_median(inverse, square, st, n_valid, most, c_n, variance, time):
     two = np.float32(2.0)
+    some = np.float32(0.5)
     nan = np.float32(np.nan)
-    for p in range(n):
-        number = n_valid[p]
-        total = inverse[p]
-        equal = np.float64(c_n[0, np.int64(number)]) * number / (total * total)
-        scatter = number * square[p] / (total * total) - 1.0
-        spread = 1.0 + np.float64(c_n[1, np.int64(number)]) * scatter
-        exact = (1.0 + scatter) / ((1.0 - scatter) * (1.0 - scatter))
-        value = equal * (exact if number == two else spread)
-        variance[p] = np.float32(value) if number > np.float32(0.5) else nan
+    all_of_them = np.float32(most)
+    pairs = np.int32(0)
+    fewer = np.int32(0)
+    for p in range(inverse.shape[0]):
         time[p] = np.float32(st[p])
+        pairs += np.int32(1) if n_valid[p] == two else np.int32(0)
+        fewer += np.int32(1) if n_valid[p] != all_of_them else np.int32(0)
+    if fewer == 0:  # the factors need not be looked up for each pixel
+        c, a = np.float64(c_n[0, most]), np.float64(c_n[1, most])
+        for p in range(inverse.shape[0]):
+            per_total2 = np.float64(most) / (inverse[p] * inverse[p])
+            scatter = square[p] * per_total2 - 1.0
+            variance[p] = np.float32(c * per_total2 * (1.0 + a * scatter))
+    else:
+        for p in range(inverse.shape[0]):
+            number = n_valid[p]
+            per_total2 = number / (inverse[p] * inverse[p])
+            scatter = square[p] * per_total2 - 1.0
+            spread = 1.0 + c_n[1, np.int64(number)] * scatter
+            value = np.float32(c_n[0, np.int64(number)] * per_total2 * spread)
+            variance[p] = value if number > some else nan
+    if pairs == 0:
+        return
+    for p in range(inverse.shape[0]):
+        per_total2 = two / (inverse[p] * inverse[p])
+        scatter = square[p] * per_total2 - 1.0
+        exact = (1.0 + scatter) / ((1.0 - scatter) * (1.0 - scatter))
+        value = np.float32(c_n[0, 2] * per_total2 * exact)
+        variance[p] = value if n_valid[p] == two else variance[p]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -833,7 +868,18 @@ def _combine_run(
             flux[:] = centre[:n]
             number[:] = n_valid[:n]
             _median_variance(
-                variances, values, members, times, p_lo, n, n_valid, c_n, sums, variance, time
+                variances,
+                values,
+                members,
+                times,
+                p_lo,
+                n,
+                n_valid,
+                c_n,
+                limits,
+                sums,
+                variance,
+                time,
             )
         elif kind == CLIPPED:
             _clipping_centre(stack, size, n, n_valid, centre, centres[0, p_lo : p_lo + n])
