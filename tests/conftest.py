@@ -92,6 +92,18 @@ def campaign() -> Callable[[int, int], int]:
     return lambda short, full: full if FULL_CAMPAIGN else short
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_site.SlurmSite]:
+    """A real SLURM of two nodes, for the tests of one file."""
+    with pytest.MonkeyPatch.context() as patch:
+        # dask-jobqueue writes its defaults where Dask's configuration is.
+        patch.setenv("DASK_CONFIG", str(tmp_path_factory.mktemp("dask")))
+        # Workers take tasks from the tests' modules.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        with slurm_site.slurm_site() as found:
+            yield found
+
+
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
     """Install a stub that behaves as told; give the folder in which it notes its calls."""

@@ -57,10 +57,7 @@ class SlurmRun:
 
     def records(self) -> dict[str, int]:
         """Key of each finished job -> when its record was written."""
-        return {
-            path.parent.name: path.stat().st_mtime_ns
-            for path in self.folder.glob("products/*/*/job.json")
-        }
+        return finished_jobs(self.folder)
 
     def products(self) -> dict[str, bytes]:
         """Path of each product -> its bytes."""
@@ -81,24 +78,32 @@ def slurm_config(site: SlurmSite, **more: Any) -> ClusterConfig:
 CONFIG = """\
 [cluster]
 kind = "slurm"
-workers = {workers}
-memory = "1 GiB"
+workers = 2
+memory = "{memory}"
 interface = "lo"
 [cluster.options]
-walltime = "{walltime}"
+walltime = "00:20:00"
 """
 
 
-def make_run(
-    folder: Path, seconds: float, workers: int = 2, walltime: str = "00:20:00",
-    ifus: tuple[int, ...] = (1, 2),
-) -> SlurmRun:  # fmt: skip
-    """A night of two exposures, of headers only."""
-    simulate_raw(folder, RawSpec(ifus=ifus, headers_only=True, with_sky=False))
+def finished_jobs(folder: Path) -> dict[str, int]:
+    """Key of each finished job of a run -> when its record was written."""
+    return {
+        path.parent.name: path.stat().st_mtime_ns for path in folder.glob("products/*/*/job.json")
+    }
+
+
+def send_to_slurm(folder: Path, memory: str = "1 GiB") -> None:
+    """Make a folder a run whose jobs go to SLURM."""
     init_run(folder)
     text = (folder / "musedask.toml").read_text().partition("[cluster]")[0]
-    text += CONFIG.format(workers=workers, walltime=walltime)
-    (folder / "musedask.toml").write_text(text)
+    (folder / "musedask.toml").write_text(text + CONFIG.format(memory=memory))
+
+
+def make_run(folder: Path, seconds: float) -> SlurmRun:
+    """A night of two exposures, of headers only."""
+    simulate_raw(folder, RawSpec(ifus=(1, 2), headers_only=True, with_sky=False))
+    send_to_slurm(folder)
     stub = folder.with_name(f"{folder.name}-stub")
     stub_esorex.install(stub, seconds=seconds)
     return SlurmRun(folder, stub)
@@ -118,29 +123,35 @@ def stack_of_blocks(delay: float) -> Any:
     return fake_stack(delay=delay, salt="slurm")
 
 
-def client(folder: Path, delay: float = 0.0) -> subprocess.Popen[bytes]:
-    """Start a process that reduces a run and then stacks; to be killed."""
+def client(folder: Path, last: str = LAST, block_s: float | None = None) -> subprocess.Popen[bytes]:
+    """Start a process that reduces a run, and stacks if blocks are to take so long."""
     here = Path(__file__)
-    with open(folder.with_name(f"{folder.name}-client.log"), "ab") as log:
+    words = [str(folder), last, *([] if block_s is None else [str(block_s)])]
+    with open(client_log(folder), "ab") as log:
         return subprocess.Popen(
-            [sys.executable, str(here), str(folder), str(delay)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [sys.executable, str(here), *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env={**os.environ, "PYTHONPATH": str(here.parent)},
         )  # fmt: skip
 
 
-def main(folder: Path, delay: float) -> int:
+def client_log(folder: Path) -> Path:
+    """What the clients of a run say."""
+    return folder.with_name(f"{folder.name}-client.log")
+
+
+def main(folder: Path, last: str, *block_s: str) -> int:
     """What the client does; as its exit status says."""
     run = open_run(folder)
-    report = reduce(run, last=LAST)
+    report = reduce(run, last=last)
     sys.stdout.write(f"{report}\n")
     sys.stdout.flush()
     if not report.ok:
         return 1
-    with open_cluster(run.config.cluster, "stack"):
-        write_megacube(stack_of_blocks(delay), folder / "stack.zarr")
+    for seconds in map(float, block_s):
+        with open_cluster(run.config.cluster, "stack"):
+            write_megacube(stack_of_blocks(seconds), folder / "stack.zarr")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

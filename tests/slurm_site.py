@@ -64,7 +64,7 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 ReturnToService=2
 SlurmdTimeout=15
-KillWait=5
+KillWait=2
 OverTimeLimit=0
 MailProg=/bin/true
 SchedulerParameters=sched_interval=2,bf_interval=5,batch_sched_delay=1
@@ -132,9 +132,18 @@ class SlurmSite:
         """Let a node die: its slurmd and all of its jobs' processes, at once."""
         jobs = self.squeue("%A", "--states=RUNNING,COMPLETING", f"--nodelist={node}")
         self.kill_daemon(node)
-        for process in processes_of(*jobs):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        # A step's daemon that outlives its job tells the controller: the job failed, not the node.
+        send(sorted(processes_of(*jobs), key=lambda one: not _is_step(one, self.folder)))
+
+    def down(self, node: str) -> None:
+        """Let the controller know of a node's death, which takes it half a minute by itself."""
+        self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=dead")
+
+    def empty(self) -> None:
+        """End all jobs, and wait for two nodes that can take some."""
+        self.ask("scancel", "--user", str(os.getuid()))
+        wait_until(lambda: not self.squeue(), lambda: f"they stay: {self.squeue('%A %T %r')}")
+        self.wait_for_nodes()
 
     def expire(self, job: str) -> None:
         """Let a job's walltime be over; the controller sees it within half a minute."""
@@ -160,6 +169,17 @@ class SlurmSite:
         while left := alive(self.all_processes()):
             send(left)
             time.sleep(0.1)
+
+    def processes_of_jobs(self) -> list[psutil.Process]:
+        """Processes of all jobs, ended ones too, and of their step daemons."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                environment = process.environ()
+                is_here = environment.get("SLURM_CONF") == str(self.conf)
+                if (is_here and "SLURM_JOB_ID" in environment) or _is_step(process, self.folder):
+                    found.append(process)
+        return found
 
     def all_processes(self) -> list[psutil.Process]:
         """Processes that know this SLURM: those of jobs, and its step daemons."""
@@ -238,7 +258,18 @@ class SlurmSite:
         )
 
 
+def _is_step(process: psutil.Process, folder: Path) -> bool:
+    """Whether it is a step's daemon: its title has gone over its environment, its log tells."""
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+        if process.name() == "slurmstepd":
+            files = [link.readlink() for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+            return any(str(file).startswith(f"{folder}/slurmd-") for file in files)
+    return False
+
+
 def _is_of(process: psutil.Process, folder: str) -> bool:
+    if _is_step(process, Path(folder)):
+        return True
     try:
         if process.environ().get("SLURM_CONF", "").startswith(f"{folder}/"):
             return process.ppid() != os.getpid() or process.name().startswith("slurmstepd")
@@ -250,16 +281,14 @@ def _is_of(process: psutil.Process, folder: str) -> bool:
 def processes_of(*jobs: str) -> list[psutil.Process]:
     """Processes of jobs of this test's SLURM, their step daemons included."""
     found, conf = [], os.environ.get("SLURM_CONF")
+    folder = Path(conf or "/nowhere").parent
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            words, environment = process.cmdline(), process.environ()
-            is_step = process.name() == "slurmstepd" and any(
-                f"[{j}." in " ".join(words) for j in jobs
-            )
+            words, environment = " ".join(process.cmdline()), process.environ()
             # Another test's SLURM has jobs of the same numbers.
-            if environment.get("SLURM_CONF") == conf and (
-                is_step or environment.get("SLURM_JOB_ID") in jobs
-            ):
+            is_here = environment.get("SLURM_CONF") == conf
+            is_step = any(f"[{job}." in words for job in jobs) and _is_step(process, folder)
+            if is_step or (is_here and environment.get("SLURM_JOB_ID") in jobs):
                 found.append(process)
     return found
 

@@ -1,159 +1,57 @@
-"""Chaos on a real SLURM: whatever dies, the products are the same bytes, and none is made twice.
+"""Chaos on a real SLURM: whatever dies, the products are the same, and none is made twice.
 
-MUSEDASK_CAMPAIGN=full for forty events and more, CHAOS_SEED for those of one seed.
+With a stand-in for esorex that takes a second a job, and a stack; and with the real esorex.
+MUSEDASK_CAMPAIGN=full for fifty events and more, CHAOS_SEED for those of one seed.
 """
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import subprocess
 import sys
-import time
-from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
-from slurm_runs import SlurmRun, client, contents, make_run, stack_of_blocks
-from slurm_site import SlurmSite, alive, processes_of, send, slurm_site, wait_until
+from slurm_chaos import seeded, storm
+from slurm_runs import (
+    SlurmRun,
+    client,
+    client_log,
+    contents,
+    make_run,
+    send_to_slurm,
+    stack_of_blocks,
+)
 
 from musedask.config import ClusterConfig
 from musedask.megacube import write_megacube
+from musedask.reduction.job.record import read_record
+from musedask.run import init_run
+from musedask.simulation import RawSpec, simulate_raw
 
 pytestmark = [pytest.mark.real_slurm, pytest.mark.slow]
 
-EVENTS = ("worker", "nanny", "esorex", "slurmd", "node", "scancel", "walltime", "client")
 JOB_S, BLOCK_S = 1.0, 1.0
-CLIENTS = 30
-"""More clients than that for one round: it does not come to an end."""
-LONGEST_S = 600.0
 
 
-@dataclass
-class Chaos:
-    """A run whose client is started again and again, while things die."""
-
-    site: SlurmSite
-    run: SlurmRun
-    rng: random.Random
-    seen: dict[str, int] = field(default_factory=dict)
-    """Key of each job that was ever finished -> when."""
-    done: list[str] = field(default_factory=list)
-    """Events that found a victim."""
-    clients: int = 0
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.clients += 1
-        assert self.clients <= CLIENTS, self.log()
-        self.process = client(self.run.folder, BLOCK_S)
-
-    def log(self) -> str:
-        path = self.run.folder.with_name(f"{self.run.folder.name}-client.log")
-        return path.read_text()[-6000:]
-
-    def cause(self, event: str) -> bool:
-        """Let something die; whether there was something to die."""
-        jobs = self.site.squeue("%A", "--states=RUNNING")
-        if event == "client":
-            assert self.process is not None
-            return send([psutil.Process(self.process.pid)]) == 1
-        if event in ("slurmd", "node"):
-            node = self.rng.choice([name for name in self.site.daemons if name.startswith("n")])
-            if event == "node":
-                self.site.kill_node(node)
-            else:
-                self.site.kill_daemon(node)
-            time.sleep(self.rng.uniform(0.5, 3.0))
-            self.site.start_node(node)
-            return True
-        if not jobs:
-            return False
-        job = self.rng.choice(jobs)
-        if event in ("scancel", "walltime"):
-            with suppress(AssertionError):  # it has ended in the meantime
-                self.site.ask("scancel", job) if event == "scancel" else self.site.expire(job)
-            return True
-        return send(self.victims(event, job)[:1], signal.SIGKILL) == 1
-
-    def victims(self, event: str, job: str) -> list[psutil.Process]:
-        words = {"worker": "spawn_main", "nanny": "dask_worker", "esorex": "esorex"}[event]
-        found = []
-        for process in processes_of(job):
-            with suppress(psutil.NoSuchProcess):
-                if words in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
-
-    def check(self) -> None:
-        """No job that was finished is finished again."""
-        for key, written in self.run.records().items():
-            assert self.seen.setdefault(key, written) == written, "a finished job ran again"
-
-    def to_the_end(self, events: int) -> None:
-        """Cause events until there have been enough or all is done; then let it be done."""
-        end = time.monotonic() + LONGEST_S
-        self.start()
-        while time.monotonic() < end:
-            assert self.process is not None
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=self.rng.uniform(1.0, 5.0))
-            if self.process.poll() == 0:
-                return
-            if self.process.poll() is None and len(self.done) < events:
-                event = self.rng.choice(EVENTS)
-                if self.cause(event):
-                    self.done.append(event)
-            self.check()
-            if self.process.poll() not in (None, 0):
-                self.start()
-        raise AssertionError(f"not done in time: {self.done}\n{self.log()}")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DASK_CONFIG", str(tmp_path_factory.mktemp("dask")))
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        with slurm_site() as found:
-            yield found
+# --- a second a job, and a stack ---------------------------------------------------------------
 
 
 def test_whatever_dies_the_products_are_the_same_bytes(site, tmp_path, monkeypatch, campaign):
-    seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
-    sys.stdout.write(f"CHAOS_SEED={seed}\n")
-    rng = random.Random(seed)
     quiet = make_run(tmp_path / "quiet", seconds=0.0)
     monkeypatch.setenv("MUSEDASK_ESOREX", str(quiet.stub / "esorex"))
     assert quiet.run.config.cluster != ClusterConfig()
-    wanted = products_without_chaos(quiet)
-    left, done = campaign(4, 40), []
-    for number in range(20):
+    products, stack = products_without_chaos(quiet)
+
+    def make(number: int) -> Path:
         run = make_run(tmp_path / f"night{number}", seconds=JOB_S)
         monkeypatch.setenv("MUSEDASK_ESOREX", str(run.stub / "esorex"))
-        chaos = Chaos(site, run, rng)
-        chaos.to_the_end(left)
-        done += chaos.done
-        left -= len(chaos.done)
-        chaos.check()
-        assert nameless(run.products()) == wanted[0], f"other products after {chaos.done}"
-        assert contents(run.folder / "stack.zarr") == wanted[1], f"other stack after {chaos.done}"
-        left_behind = processes_of(*site.squeue())
-        site.ask("scancel", "--user", str(os.getuid()))
-        wait_until(lambda: not site.squeue(), "jobs do not end")
-        assert not alive(left_behind)
-        assert not [
-            p
-            for p in psutil.process_iter(["cmdline"])
-            if str(run.stub) in " ".join(p.info["cmdline"] or [])
-        ], "an esorex is left"
-        site.wait_for_nodes()
-        if left <= 0:
-            break
-    assert left <= 0, f"only {done}"
+        return run.folder
+
+    def check(folder: Path) -> None:
+        assert nameless(SlurmRun(folder, folder).products()) == products
+        assert contents(folder / "stack.zarr") == stack
+
+    done = storm(site, campaign(4, 40), seeded(), make, partial(client, block_s=BLOCK_S), check)
     sys.stdout.write(f"{len(done)} events: {', '.join(sorted(done))}\n")
 
 
@@ -171,3 +69,62 @@ def products_without_chaos(
     assert report.ok, str(report)
     write_megacube(stack_of_blocks(0.0), quiet.folder / "stack.zarr")
     return nameless(quiet.products()), contents(quiet.folder / "stack.zarr")
+
+
+# --- the real esorex ---------------------------------------------------------------------------
+
+
+@pytest.mark.real_esorex
+def test_whatever_dies_the_data_of_the_real_esorex_are_the_same(
+    site, tmp_path, monkeypatch, campaign
+):
+    """Headers have the time in them; DATAMD5 is of the data alone."""
+    monkeypatch.delenv("MUSEDASK_ESOREX", raising=False)
+    last = ("flat", "wavecal")[campaign(0, 1)]
+    night = tmp_path / "night"
+    simulate_raw(
+        night, RawSpec(n_exposures=1, n_twilight=0, with_illum=False, with_std=False,
+                       with_sky=False, seed=5),
+    )  # fmt: skip
+
+    quiet = with_frames_of(night, tmp_path / "quiet")
+    init_run(quiet)
+    reference = client(quiet, last=last)  # on threads, while the others are in chaos
+
+    def make(number: int) -> Path:
+        folder = with_frames_of(night, tmp_path / f"night{number}")
+        send_to_slurm(folder, memory="2 GiB")
+        return folder
+
+    def check(folder: Path) -> None:
+        assert reference.wait(timeout=300) == 0, client_log(quiet).read_text()
+        data = data_of(quiet)
+        assert {recipe for recipe, _ in data.values()} >= {"muse_bias", "muse_flat"}
+        assert data_of(folder) == data
+
+    try:
+        done = storm(site, campaign(3, 10), seeded(), make, partial(client, last=last), check)
+    finally:
+        reference.kill()
+        reference.wait()
+    sys.stdout.write(f"{len(done)} events: {', '.join(sorted(done))}\n")
+
+
+def with_frames_of(night: Path, folder: Path) -> Path:
+    """A folder with the very files of a night, so that the jobs have the same keys."""
+    folder.mkdir()
+    for name in ("raw", "static"):
+        (folder / name).symlink_to(night / name)
+    return folder
+
+
+def data_of(folder: Path) -> dict[str, tuple[str, dict[str, str]]]:
+    """Key of each job -> its recipe, and its files with the MD5 of their data."""
+    records = [read_record(path.parent) for path in folder.glob("products/*/*/job.json")]
+    assert None not in records
+    found = {
+        one.key: (one.recipe, {product.file: product.datamd5 for product in one.products})
+        for one in records if one is not None
+    }  # fmt: skip
+    assert all(md5 for _, files in found.values() for md5 in files.values())
+    return found

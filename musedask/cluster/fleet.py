@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dask_jobqueue import SLURMCluster
@@ -44,8 +44,9 @@ TRIES = 3
 """So many jobs in a row may end before anything has been done."""
 SETTLED_S = 30.0
 """A worker that has been there for so long is one that works."""
-SILENCE_S = 40.0
-"""For so long SLURM may not answer while there is no worker."""
+SILENCE_S = 20.0
+"""For so long SLURM may not answer while there is no worker: a controller that is started anew
+answers sooner."""
 AWAY_S = 60.0
 """A worker that has been away for so long does not come back, though its job runs."""
 COMPLETING_S = 10.0
@@ -118,7 +119,8 @@ class Fleet:
     """Job -> since when it has been completing."""
     _said: str = ""
     _unheard: list[JobState] = field(default_factory=list)
-    _heard: float = field(default_factory=time.monotonic)
+    _silent: float | None = None
+    """Since when SLURM has not answered and there has been no worker."""
     _hopeless: int = 0
     _pause: float = SOON_S
     _over: threading.Event = field(default_factory=threading.Event)
@@ -159,16 +161,27 @@ class Fleet:
     def _look_on(self) -> None:
         while not self._over.wait(self._pause) and self.trouble is None:
             self._pause = min(1.4 * self._pause, LATER_S)
+            asked = time.monotonic()
             try:
                 self.look()
-            except MusedaskError as err:  # workers that are there need no SLURM
+                self._silent = None
+            except MusedaskError as err:
                 logger.warning("%s", err)
-                if not self._here() and time.monotonic() - self._heard > SILENCE_S:
-                    self._give_up(f"SLURM does not answer, and there is no worker: {err}")
+                self._not_answered(asked, err)
             except Exception as err:
                 if not self._over.is_set():
                     logger.exception("SLURM's jobs cannot be looked after")
                     self._give_up(f"SLURM's jobs cannot be looked after: {err}")
+
+    def _not_answered(self, asked: float, err: MusedaskError) -> None:
+        """Give up if SLURM stays silent; workers that are there need none."""
+        if self._here():
+            self._silent = None
+            return
+        self._pause = SOON_S
+        self._silent = asked if self._silent is None else self._silent
+        if time.monotonic() - self._silent > SILENCE_S:
+            self._give_up(f"SLURM does not answer, and there is no worker: {err}")
 
     def look(self) -> None:
         """Compare what was submitted with SLURM's queue and the workers that are there.
@@ -181,7 +194,7 @@ class Fleet:
         # In this order: what is submitted in between is not taken for one that has gone.
         jobs: dict[str, FleetJob] = dict(self.cluster.workers)
         under_way = jobs_under_way()
-        now = self._heard = time.monotonic()
+        now = time.monotonic()
         here = self._here()
         for number in (jobs[name].job_id or "" for name in here & set(jobs)):
             self._seen[number] = (self._seen.get(number, (now,))[0], now)
@@ -230,6 +243,8 @@ class Fleet:
             loss = Loss(JobState(name, "REFUSED", job.refusal), connected=False)
         else:
             state, err = self._end(job.job_id)
+            if state.state == "RUNNING":  # as on a node whose death SLURM has not noticed
+                state = replace(state, reason=f"no sign of its worker for {AWAY_S:g} s")
             loss = Loss(state, job.job_id in self._seen, err)
         self.losses[key] = loss
         self._unheard.append(loss.state)
