@@ -30,6 +30,7 @@ from musedask.ds9_regions import RegionFile
 from musedask.errors import FileError, InputError, MusedaskWarning
 from musedask.fits import open_exposures
 from musedask.fits.unpack import open_fits
+from musedask.masks import MASK_SENSES
 from musedask.offset_text import offsets_summary, offsets_text
 from musedask.offsets import FAILED, ExposureLike, Offset, OffsetTable, date_key
 from musedask.placement import exposure_key
@@ -66,6 +67,8 @@ class AlignJob:
     """Whether exposures are compared with one another, too, if there is a reference."""
     masks: Path | None = None
     """DS9 regions, circles on the sky, that do not count: a star that moved, a satellite."""
+    mask_sense: str = "good"
+    """What a value other than 0 means in the FITS masks that an exposure table names."""
 
     def __post_init__(self) -> None:
         """Complain of options that contradict one another."""
@@ -82,6 +85,8 @@ class AlignJob:
             )
         if self.flux_scale not in FLUX_SCALES:
             raise InputError(f"flux_scale {self.flux_scale!r}, expected {' or '.join(FLUX_SCALES)}")
+        if self.mask_sense not in MASK_SENSES:
+            raise InputError(f"mask_sense {self.mask_sense!r}, expected {' or '.join(MASK_SENSES)}")
         if not self.filters:
             raise InputError("no filters: give at least one, as 'white'")
         if not self.relative and self.reference is None:
@@ -162,7 +167,7 @@ def _measured(
         exposures, job.reference, filters=job.filters, exclude=job.exclude,
         max_offset_arcsec=job.max_offset_arcsec, rotation=job.rotation, relative=job.relative,
         flux_scales=job.flux_scale != "none", masks=masked_circles(job.masks), progress=progress,
-        material=material_folder(job.output),
+        mask_sense=job.mask_sense, material=material_folder(job.output),
     )  # fmt: skip
 
 

@@ -188,6 +188,7 @@ def test_who_has_no_flux_scale_is_named(cubes, tmp_path, finds):
         ({"output": Path("offsets.fits")}, r"offsets\.fits: the table of offsets is an \.ecsv"),
         ({"flux_scale": "absolute"}, "flux_scale 'absolute'"),
         ({"filters": ()}, "no filters"),
+        ({"mask_sense": "other"}, "mask_sense 'other'"),
         ({"relative": False}, "without a reference"),
     ],
 )
@@ -268,12 +269,37 @@ def test_options_arrive(cubes, tmp_path, finds):
         "align", *cubes, "-o", tmp_path / "o.ecsv", "--reference", hst, "--max-offset", "7",
         "--filter", "Cousins_R, 6000-7000", "--rotation", "--no-relative", "--flux-scale",
         "relative", "--exclude-lambda", "5570-5590", "--exclude-sky", "--mask", tmp_path / "m.reg",
+        "--mask-sense", "bad",
     )  # fmt: skip
     assert asked[0][0] == AlignJob(
         exposures=tuple(cubes), output=tmp_path / "o.ecsv", reference=hst, max_offset_arcsec=7.0,
         filters=("Cousins_R", "6000-7000"), rotation=True, relative=False, flux_scale="relative",
-        exclude=((5570.0, 5590.0), "lines", "oh"), masks=tmp_path / "m.reg",
+        exclude=((5570.0, 5590.0), "lines", "oh"), masks=tmp_path / "m.reg", mask_sense="bad",
     )  # fmt: skip
+
+
+def test_the_job_arrives_where_it_is_measured(cubes, tmp_path, monkeypatch):
+    asked = {}
+
+    def align(exposures, reference, **options):
+        asked.update(options, reference=reference)
+        return Alignment(tuple(map(measured, range(3))))
+
+    monkeypatch.setattr(align_job, "align", align)
+    made = job(
+        cubes, tmp_path, reference=tmp_path / "hst.fits", filters=("SDSS_r",), exclude=("oh",),
+        max_offset_arcsec=3.0, rotation=True, relative=False, mask_sense="bad",
+    )  # fmt: skip
+    run(made)
+    assert asked.pop("progress") is None
+    assert asked == {
+        "reference": tmp_path / "hst.fits", "filters": ("SDSS_r",), "exclude": ("oh",),
+        "max_offset_arcsec": 3.0, "rotation": True, "relative": False, "flux_scales": False,
+        "masks": (), "mask_sense": "bad", "material": material_folder(tmp_path / "offsets.ecsv"),
+    }  # fmt: skip
+    with pytest.warns(MusedaskWarning, match="no flux scale"):
+        run(replace(made, flux_scale="relative"))
+    assert asked["flux_scales"] is True
 
 
 @pytest.mark.parametrize(

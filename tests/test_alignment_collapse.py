@@ -11,6 +11,8 @@ import cloudpickle
 import dask
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.table import Table
 from exposure_cubes import file_cube, memory_cube, tan_cards
 from fits_files import write_cube
 from hypothesis import given
@@ -20,8 +22,10 @@ import musedask as md
 from musedask.alignment import collapse as module
 from musedask.alignment.collapse import collapse, collapse_lazily
 from musedask.alignment.filters import Filter
+from musedask.alignment.measure import see
 from musedask.alignment.sky_lines import excluded_channels
 from musedask.errors import FileError, InputError, MusedaskWarning
+from musedask.exposures import write_exposure_table
 from musedask.simulation.abell478 import mpdaf_data
 
 SHAPE = (70, 9, 11)
@@ -219,6 +223,31 @@ def test_a_pixel_needs_half_of_the_light():
     assert np.isnan(image.flux[0]).tolist() == [True, False, False]
     assert np.isnan(image.variance[0]).tolist() == [True, False, False]
     np.testing.assert_allclose(image.coverage[0], [0.45, 0.5, 1.0])
+
+
+@pytest.mark.parametrize("sense", ["good", "bad"])
+def test_masks_of_the_exposure_table_leave_their_spaxels_out(sense, tmp_path):
+    flux, variance, _ = made()
+    masked = np.zeros(SHAPE[1:], bool)
+    masked[2:4, 7:9] = True
+    fits.writeto(tmp_path / "mask.fits", (masked == (sense == "bad")).astype(np.uint8))
+    (tmp_path / "hole.reg").write_text("image\nbox(5,7,3,3,0)\n")  # 1-based, centre
+    masked[5:8, 3:6] = True
+    path = write_cube(tmp_path / "exp.fits", data=flux, stat=variance)
+    table = Table({"path": [str(path)], "mask": [str(tmp_path / "mask.fits")]})
+    table["regions"] = [str(tmp_path / "hole.reg")]
+    write_exposure_table(table, tmp_path / "exposures.ecsv")
+    (cube,) = md.open_exposures(tmp_path / "exposures.ecsv")
+    (bare,) = md.open_exposures([path])
+    lazy = collapse_lazily(cube, FILTERS, mask_sense=sense)
+    for image, whole in zip(lazy.compute(), collapse(bare, FILTERS), strict=True):
+        assert np.isfinite(whole.flux[masked]).any()
+        for key, left in (("flux", np.nan), ("variance", np.nan), ("coverage", 0.0)):
+            expected_now = np.where(masked, np.float32(left), getattr(whole, key))
+            np.testing.assert_array_equal(getattr(image, key), expected_now)
+    # It is what exposures are aligned with.
+    seen = see(cube, FILTERS[:1], mask_sense=sense).image
+    np.testing.assert_array_equal(seen.flux, lazy.compute()[0].flux)
 
 
 def test_a_filter_that_reaches_beyond_the_cube_is_used_with_a_warning():

@@ -24,6 +24,7 @@ from musedask.cube import check_cube, name_of, sky_of, spectral_of
 from musedask.errors import FileError, InputError, MusedaskWarning
 from musedask.fits import FitsCube, FitsSource, direct_source
 from musedask.fits.hdus import as_file_error
+from musedask.masks import ExposureMask, spatial_mask
 from musedask.offsets import on_sky_arcsec
 from musedask.sky import ARCSEC_PER_DEG
 
@@ -48,6 +49,7 @@ def collapse(
     filters: Sequence[str | os.PathLike[str] | Filter] | str = ("white",),
     *,
     exclude: Iterable[Exclusion] | str = (),
+    mask_sense: str = "good",
 ) -> tuple[FieldImage, ...]:
     """Make images of an exposure, all in one pass; computes.
 
@@ -55,6 +57,9 @@ def collapse(
     filter's throughput (its integral over each channel): so do the pipeline
     (``muse_datacube_collapse``) and mpdaf (``Cube.bandpass_image``). A voxel is
     valid where flux and variance are (see :mod:`musedask.cube`).
+
+    Pixels that the exposure's own mask and regions leave out, which its row of an exposure
+    table names, have no value, as in a stack.
 
     Memory is that of a few slabs of channels and of the images, whatever the
     depth of the cube.
@@ -70,6 +75,8 @@ def collapse(
         What is left out: ``lines``, ``oh``, ranges in Angstrom, see
         :mod:`musedask.alignment.sky_lines`. The gap of the adaptive optics'
         laser is left out in any case, where the cube's mode has one.
+    mask_sense
+        What a value other than 0 means in the exposure's FITS mask, ``good`` or ``bad``.
 
     Returns
     -------
@@ -98,7 +105,8 @@ def collapse(
     MusedaskWarning
         If the cube covers less than 99 % of a filter.
     """
-    (images,) = dask.compute(collapse_lazily(cube, filters, exclude=exclude))
+    lazy = collapse_lazily(cube, filters, exclude=exclude, mask_sense=mask_sense)
+    (images,) = dask.compute(lazy)
     return cast("tuple[FieldImage, ...]", images)
 
 
@@ -107,6 +115,7 @@ def collapse_lazily(
     filters: Sequence[str | os.PathLike[str] | Filter] | str = ("white",),
     *,
     exclude: Iterable[Exclusion] | str = (),
+    mask_sense: str = "good",
 ) -> Delayed:
     """Make images like :func:`collapse`, as a ``dask.delayed`` tuple; computes nothing."""
     check_cube(cube, name_of(cube))
@@ -124,7 +133,8 @@ def collapse_lazily(
     for part in parts[1:]:
         total = delayed(np.add)(total, part)
     facts = {"names": tuple(one.name for one in chosen), "whole": whole,
-             "usable": weights.sum(axis=1), "common": _common(cube)}  # fmt: skip
+             "usable": weights.sum(axis=1), "common": _common(cube),
+             "mask": _own_mask(cube, mask_sense)}  # fmt: skip
     return cast(Delayed, delayed(partial(_images, facts))(total))
 
 
@@ -188,6 +198,17 @@ def _common(cube: xr.Dataset) -> dict[str, Any]:
         "fwhm_arcsec": _fwhm(str(cube.attrs.get("primary_header", ""))),
         "path": str(cube.attrs.get("path", "")),
     }  # fmt: skip
+
+
+def _own_mask(cube: xr.Dataset, sense: str) -> ExposureMask | None:
+    """The files that an exposure table names for this exposure; None if it names none."""
+    regions, mask = (
+        str(cube[key].values) if key in cube.coords else None
+        for key in ("regions_file", "mask_file")
+    )
+    if regions is None and mask is None:
+        return None
+    return ExposureMask(regions=regions, mask=mask, mask_sense=sense)
 
 
 def _fwhm(header: str) -> float:
@@ -301,8 +322,12 @@ def _sum_of_block(weights: Floats, flux: Any, variance: Any) -> Floats:
 
 
 def _images(facts: dict[str, Any], sums: Floats) -> tuple[FieldImage, ...]:
-    """Divide the sums."""
+    """Divide the sums, apart from pixels that are masked."""
     images = []
+    if facts["mask"] is not None:
+        shape: tuple[int, int] = sums.shape[-2:]
+        masked = spatial_mask(facts["mask"], facts["common"]["projection"], shape)
+        sums = np.where(masked, 0.0, sums)
     for k, name in enumerate(facts["names"]):
         weight = sums[k, WEIGHT]
         good = weight >= HALF * facts["usable"][k]

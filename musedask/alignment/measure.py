@@ -68,6 +68,7 @@ def align(
     relative: bool = True,
     flux_scales: bool = False,
     masks: Iterable[MaskedCircle] = (),
+    mask_sense: str = "good",
     progress: Progress | None = None,
     material: str | os.PathLike[str] | None = None,
 ) -> Alignment:
@@ -104,6 +105,8 @@ def align(
         offsets are relative.
     masks
         Circles on the sky that do not count: a star that moved.
+    mask_sense
+        As of :func:`musedask.alignment.collapse.collapse`.
     progress
         Told how many exposures are done.
     material
@@ -125,7 +128,7 @@ def align(
         max_offset_arcsec=max_offset_arcsec, rotation=rotation, masks=tuple(masks)
     )
     chosen = (filters,) if isinstance(filters, str) else tuple(filters)
-    look = partial(see, filters=chosen, exclude=exclude)
+    look = partial(see, filters=chosen, exclude=exclude, mask_sense=mask_sense)
     folder = None if material is None else Path(material)
     against = None
     if reference is not None:
@@ -152,6 +155,7 @@ def see(
     exposure: ExposureLike,
     filters: Sequence[str | Filter] = ("white",),
     exclude: Iterable[Exclusion] | str = (),
+    mask_sense: str = "good",
 ) -> Seen:
     """Make the images of an exposure, or take the one that it is; computes.
 
@@ -159,7 +163,7 @@ def see(
     ----------
     exposure
         A lazy cube, a file, or an image.
-    filters, exclude
+    filters, exclude, mask_sense
         As in :func:`align`.
     """
     if isinstance(exposure, FieldImage):
@@ -167,7 +171,7 @@ def see(
     if not isinstance(exposure, xr.Dataset):
         from musedask.alignment.opening import open_exposure
 
-        return see(open_exposure(exposure), filters, exclude)
+        return see(open_exposure(exposure), filters, exclude, mask_sense)
     from musedask.alignment.collapse import collapse_lazily
 
     ends = exposure["wavelength"].values[[0, -1]]
@@ -177,7 +181,7 @@ def see(
     ]  # fmt: skip
     # Both or none: a single one has nothing to be compared with.
     wanted = [*filters[:1], *(bands if len(bands) == 2 else ())]
-    lazy = collapse_lazily(exposure, wanted, exclude=exclude)
+    lazy = collapse_lazily(exposure, wanted, exclude=exclude, mask_sense=mask_sense)
     # This is within a task, whose core it is; others measure other exposures.
     image, *others = lazy.compute(scheduler="synchronous")
     return Seen(image, dict(zip(bands, others, strict=False)))

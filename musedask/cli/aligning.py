@@ -14,6 +14,7 @@ from musedask import console
 from musedask.cli.options import A_FILE, check_new, computing, louder, names, ranges
 from musedask.console import SectionedCommand, option_of
 from musedask.errors import FileError, InputError
+from musedask.masks import MASK_SENSES
 
 if TYPE_CHECKING:
     from musedask.align_job import AlignJob
@@ -45,11 +46,13 @@ _running = option_of("Running")
       metavar="ARCSEC", help="How far is looked, along each axis.")  # fmt: skip
 @_how("--rotation", is_flag=True, help="Measure a rotation, too.")
 @_how("--flux-scale", type=click.Choice(FLUX_SCALES), default="none", show_default=True,
-      help="'relative' lets exposures agree in flux with one another, about their median.")  # fmt: skip
+      help="'relative' lets exposures agree in flux with one another.")  # fmt: skip
 @_how("--relative/--no-relative", default=True, show_default=True,
       help="Compare exposures with one another, too, if there is a reference.")  # fmt: skip
 @_how("--mask", "masks", type=A_FILE, metavar="FILE", help="DS9 circles on the sky that do not "
       "count: a moving star, a satellite.")  # fmt: skip
+@_how("--mask-sense", type=click.Choice(MASK_SENSES), default="good", show_default=True,
+      help="What a value other than 0 means in the FITS masks of TABLE.ecsv.")  # fmt: skip
 @_how("--exclude-lambda", "exclude", callback=ranges, metavar="LOW-HIGH", multiple=True,
       help="Wavelengths to leave out (Angstrom); may be given several times.")  # fmt: skip
 @_how("--exclude-sky", is_flag=True, help="Leave out the lines and bands of the night sky.")
@@ -122,6 +125,7 @@ def _job(given: dict[str, Any], output: Path, run: Run | None) -> AlignJob:
         "filters": given["filters"], "exclude": exclude, "rotation": given["rotation"],
         "max_offset_arcsec": given["max_offset"], "flux_scale": given["flux_scale"],
         "relative": given["relative"], "masks": given["masks"], "output": output,
+        "mask_sense": given["mask_sense"],
     }  # fmt: skip
     try:
         if run is None:
