@@ -159,7 +159,7 @@ class Fleet:
         return str([*self.losses.values()][-1]) if self.losses else ""
 
     def _look_on(self) -> None:
-        while not self._over.wait(self._pause) and self.trouble is None:
+        while self.trouble is None and not self._over.wait(self._pause):
             self._pause = min(1.4 * self._pause, LATER_S)
             asked = time.monotonic()
             try:
