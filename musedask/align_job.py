@@ -53,7 +53,8 @@ class AlignJob:
     reference: Path | None = None
     """Image or catalogue; without it exposures are aligned with one another."""
     filters: tuple[str, ...] = ("white",)
-    """Filters through which cubes are seen; the first is compared with the reference."""
+    """Filters through which cubes are seen; the first is compared with the reference.
+    ``reference`` is the one that is most like its own."""
     exclude: tuple[str | tuple[float, float], ...] = ()
     """Wavelengths (Angstrom) that are left out of the images of cubes, ``lines`` or ``oh``."""
     max_offset_arcsec: float = FARTHEST_ARCSEC
@@ -87,6 +88,8 @@ class AlignJob:
             raise InputError(f"flux_scale {self.flux_scale!r}, expected {' or '.join(FLUX_SCALES)}")
         if self.mask_sense not in MASK_SENSES:
             raise InputError(f"mask_sense {self.mask_sense!r}, expected {' or '.join(MASK_SENSES)}")
+        if "reference" in self.filters and self.reference is None:
+            raise InputError("filters 'reference': there is no reference; give one, or a filter")
         if not self.filters:
             raise InputError("no filters: give at least one, as 'white'")
         if not self.relative and self.reference is None:

@@ -89,6 +89,8 @@ class Offset:
     """Why the grade is not better, as it was measured; empty where a person set it."""
     frame: str = ""
     """What the offset stands on: the name of a reference or catalogue, the mean of the headers."""
+    band: str = ""
+    """Filter through which the exposure was compared: ``white``, ``6925-9175``..."""
     decision: str = ""
     """``accepted``, ``moved`` or ``flagged`` by a person; empty if nobody has decided."""
     decided_by: str = ""

@@ -38,6 +38,9 @@ def offsets_summary(table: OffsetTable) -> str:
     frames = [row.frame for row in table if row.frame]
     if frames:
         lines.append(f"  on the frame of: {frequencies(frames, '')}")
+    bands = [row.band for row in table if row.band]
+    if bands:
+        lines.append(f"  seen through: {frequencies(bands, '')}")
     decisions = [row.decision for row in table if row.decision]
     if decisions:
         lines.append(f"  decided by people: {frequencies(decisions, '')}")

@@ -188,6 +188,7 @@ def test_who_has_no_flux_scale_is_named(cubes, tmp_path, finds):
         ({"output": Path("offsets.fits")}, r"offsets\.fits: the table of offsets is an \.ecsv"),
         ({"flux_scale": "absolute"}, "flux_scale 'absolute'"),
         ({"filters": ()}, "no filters"),
+        ({"filters": ("reference",)}, "filters 'reference': there is no reference"),
         ({"mask_sense": "other"}, "mask_sense 'other'"),
         ({"relative": False}, "without a reference"),
     ],

@@ -17,7 +17,7 @@ FIRST, SECOND, THIRD = (f"2026-01-31T0{n}:00:00.000" for n in (1, 2, 3))
 MEASURED = Offset(
     date_obs=FIRST, name="EXP_1", ra_deg=30.1, dec_deg=-60.0, ra_offset_arcsec=1.0,
     dec_offset_arcsec=2.0, ra_error_arcsec=0.01, dec_error_arcsec=0.01, rotation_deg=0.2,
-    flux_scale=1.1, grade="C", method="reference", frame="hst.fits", n_sources=3,
+    flux_scale=1.1, grade="C", method="reference", frame="hst.fits", band="white", n_sources=3,
     signal_to_noise=9.0, correlation_before=0.1, correlation_after=0.4, fwhm_arcsec=0.7,
     blue_red_arcsec=0.03, reasons="only 3 sources agree", note="as measured",
 )  # fmt: skip

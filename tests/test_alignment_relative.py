@@ -64,7 +64,7 @@ def test_exposures_alone_agree_with_the_truth_but_for_their_mean(alone, truth):
 class Partial:
     """A reference that reaches some of the fields only."""
 
-    kind, frame, name = "reference", "the test's", "partial"
+    kind, frame, name, band = "reference", "the test's", "partial", ""
 
     def __init__(self, image, known):
         self.image, self.known = image, known

@@ -105,6 +105,7 @@ class Whole:
     name: str = "deep.fits"
     frame: str = "deep.fits"
     kind: str = "reference"
+    band: str = ""
 
     def near(self, *_: Any) -> FieldImage:
         return self.image

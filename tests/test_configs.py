@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from astropy.table import Table
 
 from musedask.cluster.slurm import slurm_options
 from musedask.config import CLUSTER_STAGES, cluster_config
@@ -27,7 +28,22 @@ def test_the_example_of_an_offset_table_serves_each_exposure_of_the_other_exampl
     offsets = OffsetTable.read(CONFIGS / "offsets.ecsv")
     exposures = read_exposure_table(CONFIGS / "exposures.ecsv", must_exist=False)
     found = [offsets.find(row["date_obs"], row["path"]) for row in exposures]
-    assert [row.ra_offset_arcsec for row in found] == pytest.approx([0.0, 0.34, -0.51])
+    assert [row.ra_offset_arcsec for row in found] == pytest.approx([0.0412, 0.34, -0.5117])
+
+
+def test_the_example_of_an_offset_table_is_like_one_that_is_written(tmp_path):
+    OffsetTable.read(CONFIGS / "offsets.ecsv").write(tmp_path / "offsets.ecsv")
+    example, written = (
+        Table.read(folder / "offsets.ecsv", format="ascii.ecsv") for folder in (CONFIGS, tmp_path)
+    )
+    assert example.colnames == written.colnames
+    for name in written.colnames:
+        one, other = example[name], written[name]
+        assert (one.unit, one.dtype.kind, list(map(str, one))) == (
+            other.unit, other.dtype.kind, list(map(str, other)),
+        )  # fmt: skip
+    assert "exposures.ecsv" in " ".join(example.meta.pop("comments"))
+    assert example.meta == written.meta
 
 
 @pytest.mark.parametrize("name", SITES)

@@ -68,6 +68,8 @@ class WholeReference:
     """Of its positions."""
     kind: str = "reference"
     """Not a catalogue."""
+    band: str = ""
+    """Not told."""
 
     def near(
         self,

@@ -71,7 +71,8 @@ def set_by_hand(
             reason=note, decided_by=who or user_name(), decided_at=now_utc(),
         )  # fmt: skip
         # Nobody has compared these numbers with what the measured ones stood on.
-        changed[row.key] = replace(decided_row(row, decision, measuring(None), ""), frame="")
+        new = decided_row(row, decision, measuring(None), "")
+        changed[row.key] = replace(new, frame="", band="")
     return table.replaced_by(OffsetTable(tuple(changed.values())))
 
 

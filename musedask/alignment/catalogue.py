@@ -64,6 +64,7 @@ class Catalogue:
     """``Gaia`` where its columns tell, else the name."""
 
     kind = "catalogue"
+    band = ""
 
     def __post_init__(self) -> None:
         if self.ra_deg.size == 0:

@@ -86,6 +86,26 @@ class Filter:
             return math.inf
         return float(np.trapezoid(self.throughput, self.wavelengths))
 
+    def within(self, low_angstrom: float, high_angstrom: float) -> Filter | None:
+        """The part of it between two wavelengths; None if nothing passes there."""
+        if self.is_white:
+            return self
+        waves, passed = np.asarray(self.wavelengths), np.asarray(self.throughput)
+        low, high = max(low_angstrom, waves[0]), min(high_angstrom, waves[-1])
+        if not low < high:
+            return None
+        inside = (waves > low) & (waves < high)
+        ends = np.interp([low, high], waves, passed)
+        kept = [ends[0], *passed[inside], ends[1]]
+        if max(kept) <= 0:
+            return None
+        name = f"{low:g}-{high:g}" if _TOP_HAT.match(self.name) else self.name
+        return Filter(
+            name,
+            tuple(float(one) for one in (low, *waves[inside], high)),
+            tuple(float(one) for one in kept),
+        )
+
     def weights(self, wavelengths: Any, step_angstrom: float) -> Floats:
         """Throughput of each channel: its integral over the channel, by the channel's width.
 
@@ -153,16 +173,16 @@ def find_filter(name_or_path: str | os.PathLike[str] | Filter) -> Filter:
     name = os.fspath(name_or_path)
     if name.strip().lower() == WHITE:
         return Filter(WHITE)
-    for known in _known():
+    for known, curve in known_filters().items():
         if known.lower() == name.strip().lower():
-            return _known()[known]
+            return curve
     hat = _TOP_HAT.match(name)
     if hat:
         return top_hat(float(hat[1]), float(hat[2]))
     path, extension = split_extension(name)
     if not Path(path).exists():
         raise MissingError(
-            f"filter {name!r}: neither a file nor one of white, {', '.join(_known())}; "
+            f"filter {name!r}: neither a file nor one of white, {', '.join(known_filters())}; "
             "a top hat is written LOW-HIGH in Angstrom, as 4800-5800"
         )
     return _read(path, extension)
@@ -177,7 +197,7 @@ def top_hat(low_angstrom: float, high_angstrom: float) -> Filter:
 
 
 @cache
-def _known() -> dict[str, Filter]:
+def known_filters() -> dict[str, Filter]:
     """The filters that come with the package."""
     text = resources.files("musedask.alignment").joinpath("filter_curves.csv").read_text("utf-8")
     curves: dict[str, list[tuple[float, float]]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -308,4 +309,6 @@ def _band(cards: CubeHdus) -> str:
         value = cards.get(key)
         if isinstance(value, str) and value and not value.upper().startswith(("CLEAR", "N/A")):
             return value
-    return ""
+    # Where the filter has no card of its own, as in drizzled mosaics.
+    found = re.search(r"\bF\d{3}(?:[WMN]|LP|X)\b", str(cards.get("PHOTMODE") or ""))
+    return found[0] if found else ""

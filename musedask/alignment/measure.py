@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,8 @@ from musedask.alignment.measuring import (
     measure_against,
 )
 from musedask.alignment.reference import Reference, open_reference
-from musedask.errors import InputError
+from musedask.alignment.reference_band import REFERENCE, filter_like
+from musedask.errors import InputError, MusedaskWarning
 from musedask.offsets import OffsetTable, date_key
 from musedask.progress import Progress
 from musedask.tasks import map_tasks
@@ -88,8 +90,9 @@ def align(
         :func:`musedask.alignment.reference.open_reference` takes them; None to
         compare exposures with one another only.
     filters
-        What cubes are seen through; the first one is compared. One that is most like
-        the reference's.
+        What cubes are seen through; the first one is compared. ``reference`` is the one
+        that is most like the reference's, where its header names that
+        (:func:`musedask.alignment.reference_band.filter_like`).
     exclude
         Wavelengths that are left out of it, as of
         :func:`musedask.alignment.collapse.collapse`.
@@ -128,11 +131,10 @@ def align(
         max_offset_arcsec=max_offset_arcsec, rotation=rotation, masks=tuple(masks)
     )
     chosen = (filters,) if isinstance(filters, str) else tuple(filters)
+    against = None if reference is None else open_reference(reference)
+    chosen = tuple(_like(against) if one == REFERENCE else one for one in chosen)
     look = partial(see, filters=chosen, exclude=exclude, mask_sense=mask_sense)
     folder = None if material is None else Path(material)
-    against = None
-    if reference is not None:
-        against = open_reference(reference)
     outcomes = map_tasks(
         partial(_measured, look=look, reference=against, options=options, folder=folder),
         given, progress,
@@ -149,6 +151,24 @@ def align(
         images = [image for image, _ in outcomes]
         found = with_flux_scales(images, found, options.masks, everywhere=flux_scales)
     return Alignment(found)
+
+
+def _like(reference: Reference | None) -> Filter:
+    """The filter that is most like the reference's; white light, with a warning, if none is."""
+    if reference is None:
+        raise InputError(
+            f"filter {REFERENCE!r}: there is no reference whose filter it could be; name a filter"
+        )
+    found = filter_like(reference.band)
+    if found.is_white and reference.band.lower() != found.name:
+        said = f"its filter {reference.band} is not" if reference.band else "it names no filter"
+        warnings.warn(
+            f"{reference.name}: {said}{' one that MUSE sees' if reference.band else ''}, so white "
+            "light is compared; name a filter if another one is more like it",
+            MusedaskWarning,
+            stacklevel=3,
+        )
+    return found
 
 
 def see(
@@ -200,7 +220,7 @@ def _measured(
     if reference is None:
         nothing = Measurement(
             date_obs=image.date_obs, name=image.name, path=image.path, ra_deg=image.ra_deg,
-            dec_deg=image.dec_deg, method="relative",
+            dec_deg=image.dec_deg, method="relative", band=image.band,
         )  # fmt: skip
         return image, nothing
     compared = measure_against(image, reference, options, seen.companions)

@@ -101,6 +101,8 @@ class Measurement:
     """``reference``, ``catalogue``, ``relative`` or ``reference+relative``."""
     frame: str = ""
     """What the result stands on: the name of the reference, ``Gaia``, the mean of the headers."""
+    band: str = ""
+    """Filter through which the exposure was seen."""
     sources: tuple[SourceOffset, ...] = ()
     """Offsets of the single sources."""
 
@@ -128,6 +130,7 @@ class Measurement:
             blue_red_arcsec=self.blue_red_arcsec,
             reasons="; ".join(self.reasons),
             frame=self.frame,
+            band=self.band,
         )
 
     def failed(self, reason: str) -> Measurement:

@@ -173,6 +173,7 @@ def _blank(image: FieldImage, reference: Reference, options: MeasureOptions) -> 
         dec_deg=image.dec_deg,
         method=reference.kind,
         frame=reference.frame,
+        band=image.band,
     )
     there = FieldImage(
         flux=empty, projection=image.projection.shifted(-margin, -margin),

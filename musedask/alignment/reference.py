@@ -40,6 +40,10 @@ class Reference(Protocol):
     def kind(self) -> str:
         """``reference``, an image, or ``catalogue``."""
 
+    @property
+    def band(self) -> str:
+        """Name of its filter as its header has it; empty if it is not known."""
+
     def near(
         self,
         projection: SkyProjection,
@@ -82,6 +86,8 @@ class ImageReference:
     """Rows and columns of the whole."""
     read: Callable[[slice, slice], FieldImage]
     """Give some rows and columns."""
+    band: str = ""
+    """Name of its filter; empty if it is not known."""
 
     kind = "reference"
 
@@ -153,7 +159,8 @@ def _of_file(given: str) -> Reference:
         return read_catalogue(path, extension)
     image = open_image(given)
     name = str(image.facts["name"]) or Path(path).stem
-    return ImageReference(name, image.frame, image.projection, image.shape, image.read)
+    return ImageReference(name, image.frame, image.projection, image.shape, image.read,
+                          str(image.facts["band"]))  # fmt: skip
 
 
 def _of_image(image: FieldImage) -> ImageReference:
@@ -172,7 +179,7 @@ def _of_image(image: FieldImage) -> ImageReference:
         )
 
     name = image.name or Path(image.path).stem or "the reference"
-    return ImageReference(name, name, image.projection, image.shape, part)
+    return ImageReference(name, name, image.projection, image.shape, part, image.band)
 
 
 def _box(

@@ -41,7 +41,7 @@ _running = option_of("Running")
 @_files("--overwrite", is_flag=True, help="Replace files that are exported.")
 @_how("--filter", "filters", callback=names, default="white", show_default=True,
       metavar="NAME,...", help="Filter that cubes are seen through: white, Johnson_V, Cousins_R, "
-      "SDSS_i..., LOW-HIGH in Angstrom, or a file.")  # fmt: skip
+      "SDSS_i..., LOW-HIGH in Angstrom, a file, or 'reference', one like its own.")  # fmt: skip
 @_how("--max-offset", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True,
       metavar="ARCSEC", help="How far is looked, along each axis.")  # fmt: skip
 @_how("--rotation", is_flag=True, help="Measure a rotation, too.")
