@@ -130,6 +130,19 @@ def test_no_division_into_blocks_or_slabs_matters(nz, ny, nx, slab):
         np.testing.assert_allclose(one.coverage, other.coverage, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "slab"), [(1, 4), (10, 50), (50, 400), (98, 99), (99, 297), (1000, 5000)]
+)
+@pytest.mark.parametrize("kind", ["file", "quality"])
+def test_no_division_of_a_file_into_parts_or_slabs_matters(
+    kind, pixels, slab, tmp_path, monkeypatch
+):
+    cube, flux = opened(tmp_path, kind)
+    monkeypatch.setattr(module, "PART_PIXELS", pixels)
+    monkeypatch.setattr(module, "SLAB_VOXELS", slab)
+    assert_right(collapse(cube, FILTERS), flux, made()[1])
+
+
 def test_what_the_headers_say_goes_into_the_image(tmp_path):
     flux, variance, _ = made()
     cube = file_cube(
@@ -159,9 +172,9 @@ def test_channels_are_read_once_and_only_where_a_filter_needs_them(tmp_path, mon
     cube = file_cube(tmp_path, flux, variance)
     read, original = [], module._read
 
-    def spy(source, first, out):
+    def spy(source, file, first, start, out):
         read.extend((source.offset, first + n) for n in range(len(out)))
-        original(source, first, out)
+        original(source, file, first, start, out)
 
     monkeypatch.setattr(module, "_read", spy)
     monkeypatch.setattr(module, "SLAB_VOXELS", 3 * 99)

@@ -7,8 +7,9 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import dask
 import dask.array as da
@@ -33,8 +34,10 @@ Words = np.ndarray[Any, np.dtype[np.uint32]]
 
 RUNS = 8
 """Parts into which the channels of a file are divided, each a task."""
-SLAB_VOXELS = 3 << 20
-"""Voxels of flux that a task holds at a time, 13 MB; as many of the variance."""
+SLAB_VOXELS = 1 << 20
+"""Voxels of flux that a task holds at a time, 4 MB; as many of the variance."""
+PART_PIXELS = 26000
+"""Pixels whose channels are read one after the other: their sums stay in the cache."""
 NUMPY_CHANNELS = 16
 """Depth of what is summed at a time of a block in memory."""
 HALF = 0.5 - 1e-5
@@ -265,17 +268,26 @@ def sum_of_file(source: FitsCube, channels: Any, weights: Floats) -> Floats:
     """
     _, ny, nx = source.flux.shape
     sums = np.zeros((len(weights), 3, ny * nx))
-    depth = max(1, SLAB_VOXELS // (ny * nx) // GROUP * GROUP)
-    flux, variance = (np.empty((depth, ny * nx), np.uint32) for _ in range(2))
-    quality = np.empty((0 if source.quality is None else depth, ny * nx), np.int32)
+    parts = [p for p in (source.flux, source.variance, source.quality) if p is not None]
     swap = np.dtype(source.flux.dtype).newbyteorder("=") != np.dtype(source.flux.dtype)
-    for first, n, at in _slabs(np.asarray(channels), depth):
-        _read(source.flux, first, flux[:n])
-        _read(source.variance, first, variance[:n])
-        if source.quality is not None:
-            _read(source.quality, first, quality[:n])
-        own = np.ascontiguousarray(weights[:, at : at + n])
-        add_channels(flux[:n], variance[:n], quality[:n], swap, own, sums)
+    # Once: a new buffer for each part would cost more than reading does.
+    room = [np.empty(max(SLAB_VOXELS, GROUP * PART_PIXELS), np.uint32) for _ in parts]
+    with ExitStack() as stack:
+        files = [stack.enter_context(_opened(part)) for part in parts]
+        for start in range(0, ny * nx, PART_PIXELS):
+            size = min(PART_PIXELS, ny * nx - start)
+            own_sums = np.zeros((len(weights), 3, size))
+            depth = max(1, SLAB_VOXELS // size // GROUP) * GROUP
+            depth = min(depth, room[0].size // size)
+            words = [own[: depth * size].reshape(depth, size) for own in room]
+            none = np.empty((0, size), np.uint32)
+            for first, n, at in _slabs(np.asarray(channels), depth):
+                for part, file, own in zip(parts, files, words, strict=True):
+                    _read(part, file, first, start, own[:n])
+                flux, variance, quality = (own[:n] for own in [*words, none][:3])
+                own_weights = np.ascontiguousarray(weights[:, at : at + n])
+                add_channels(flux, variance, quality.view(np.int32), swap, own_weights, own_sums)
+            sums[:, :, start : start + size] = own_sums
     return sums.reshape(len(weights), 3, ny, nx)
 
 
@@ -287,19 +299,27 @@ def _slabs(channels: Any, depth: int) -> Iterator[tuple[int, int, int]]:
             yield int(channels[at]), min(depth, int(stop) - at), at
 
 
-def _read(source: FitsSource, first: int, out: Any) -> None:
-    """Fill ``out`` with the bytes of channels.
+@contextmanager
+def _opened(source: FitsSource) -> Iterator[BinaryIO]:
+    source.check()
+    with as_file_error(source.path), open(source.path, "rb", buffering=0) as file:
+        yield file
+
+
+def _read(source: FitsSource, file: BinaryIO, first: int, start: int, out: Words) -> None:
+    """Fill ``out`` (channel, pixel) with the bytes of channels, from pixel ``start`` on.
 
     Read and not mapped: the pages of a map would count as this process's memory.
     """
-    source.check()
     _, ny, nx = source.shape
-    with as_file_error(source.path), open(source.path, "rb", buffering=0) as file:
-        file.seek(source.offset + first * ny * nx * out.itemsize)
-        view = memoryview(out).cast("B")
+    whole = out.shape[1] == ny * nx
+    for channel, words in enumerate([out] if whole else out):
+        view = memoryview(words).cast("B")
+        offset = source.offset + ((first + channel) * ny * nx + start) * out.itemsize
         done = 0
         while done < len(view):
-            n = file.readinto(view[done:])
+            with as_file_error(source.path):
+                n = os.preadv(file.fileno(), [view[done:]], offset + done)
             if not n:
                 raise FileError(f"{source.path}: is cut off; copy or download it again")
             done += n
