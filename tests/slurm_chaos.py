@@ -21,6 +21,9 @@ EVENTS = ("worker", "nanny", "esorex", "slurmd", "node", "scancel", "walltime", 
 CLIENTS = 30
 """More clients than that for one round: it does not come to an end."""
 ROUNDS = 20
+LOOK_S = 0.2
+"""Between two looks for a victim."""
+TRIES = 50
 LONGEST_S = 600.0
 
 Client = Callable[[Path], "subprocess.Popen[bytes]"]
@@ -43,10 +46,10 @@ class Chaos:
     """Of the run."""
     client: Client
     rng: random.Random
+    done: list[str]
+    """Events that found a victim, of the runs before it, too."""
     seen: dict[str, int] = field(default_factory=dict)
     """Key of each job that was ever finished -> when."""
-    done: list[str] = field(default_factory=list)
-    """Events that found a victim."""
     clients: int = 0
     process: subprocess.Popen[bytes] | None = None
 
@@ -98,21 +101,30 @@ class Chaos:
             assert self.seen.setdefault(key, written) == written, "a finished job ran again"
         assert found.keys() == self.seen.keys(), "a finished job has gone"
 
+    def next_event(self) -> str:
+        """One of those that there were fewest of."""
+        fewest = min(map(self.done.count, EVENTS))
+        return self.rng.choice([event for event in EVENTS if self.done.count(event) == fewest])
+
     def to_the_end(self, events: int) -> None:
-        """Cause events until there have been enough or all is done; then let it be done."""
+        """Cause events until there have been so many or all is done; then let it be done."""
         end = time.monotonic() + LONGEST_S
+        event, tries = self.next_event(), 0
         self.start()
         while time.monotonic() < end:
             assert self.process is not None
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=self.rng.uniform(1.0, 5.0))
+                self.process.wait(timeout=LOOK_S if tries else self.rng.uniform(1.0, 5.0))
             if self.process.poll() == 0:
                 self.check()
                 return
             if self.process.poll() is None and len(self.done) < events:
-                event = self.rng.choice(EVENTS)
+                tries += 1
                 if self.cause(event):
                     self.done.append(event)
+                    event, tries = self.next_event(), 0
+                elif tries > TRIES:  # there is nothing of its kind in this part of the run
+                    event = self.rng.choice(EVENTS)
             self.check()
             if self.process.poll() not in (None, 0):
                 self.start()
@@ -120,25 +132,25 @@ class Chaos:
 
 
 def storm(
-    site: SlurmSite, events: int, rng: random.Random, make: Callable[[int], Path], client: Client,
+    site: SlurmSite, events: int, make: Callable[[int], Path], client: Client,
     check: Callable[[Path], object],
-) -> list[str]:  # fmt: skip
-    """Bring runs to their ends in chaos until there were enough events; give these.
+) -> None:  # fmt: skip
+    """Bring runs to their ends in chaos until there were enough events, and say which.
 
     ``make`` makes the run of a round, ``check`` asserts that its products are right.
     """
     done: list[str] = []
+    rng = seeded()
     for number in range(ROUNDS):
-        chaos = Chaos(site, make(number), client, rng)
+        chaos = Chaos(site, make(number), client, rng, done)
         try:
-            chaos.to_the_end(events - len(done))
+            chaos.to_the_end(events)
             check(chaos.folder)
         finally:
-            done += chaos.done
-            sys.stdout.write(f"round {number}: {', '.join(chaos.done)}\n")
+            sys.stdout.write(f"{len(done)} events in {number + 1} rounds: {', '.join(done)}\n")
         nothing_is_left(site, chaos.folder)
         if len(done) >= events:
-            return done
+            return
     raise AssertionError(f"only {done}")
 
 
