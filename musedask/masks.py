@@ -1,6 +1,6 @@
 """What is masked in an exposure: pixels of the sky, and wavelengths.
 
-Everything here takes and gives numpy arrays; True means masked.
+Masks are numpy arrays; True means masked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -22,6 +22,9 @@ from musedask.ds9_regions import RegionFile
 from musedask.errors import FileError, InputError, MusedaskWarning
 from musedask.fits.small import small_fits
 from musedask.sky import SkyProjection
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -238,6 +241,33 @@ def read_mask_image(
     masked: Bools = np.asarray(image == 0 if sense == "good" else image != 0)
     masked |= ~np.isfinite(image)
     return masked
+
+
+def own_mask(cube: xr.Dataset, general: ExposureMask) -> ExposureMask:
+    """The general mask with the exposure's own files from the exposure table.
+
+    Parameters
+    ----------
+    cube
+        Has coordinates ``mask_file`` and ``regions_file`` where the table names files.
+    general
+        For all exposures; given back as it is where the exposure has no files of its own.
+    """
+    own = {
+        key: str(cube[coord].values)
+        for key, coord in (("mask", "mask_file"), ("regions", "regions_file"))
+        if coord in cube.coords
+    }
+    if not own:
+        return general
+    return ExposureMask(
+        regions=own.get("regions", general.regions),
+        mask=own.get("mask", general.mask),
+        border_pix=general.border_pix,
+        wavelengths=general.wavelengths,
+        notch=general.notch,
+        mask_sense=general.mask_sense,
+    )
 
 
 def identity(mask: ExposureMask) -> tuple[Any, ...]:

@@ -25,7 +25,7 @@ from musedask.cube import check_cube, name_of, sky_of, spectral_of
 from musedask.errors import FileError, InputError, MusedaskWarning
 from musedask.fits import FitsCube, FitsSource, direct_source
 from musedask.fits.hdus import as_file_error
-from musedask.masks import ExposureMask, spatial_mask
+from musedask.masks import ExposureMask, own_mask, spatial_mask
 from musedask.offsets import on_sky_arcsec
 from musedask.sky import ARCSEC_PER_DEG
 
@@ -135,9 +135,11 @@ def collapse_lazily(
     total = parts[0]
     for part in parts[1:]:
         total = delayed(np.add)(total, part)
+    general = ExposureMask(mask_sense=mask_sense)
+    mask = own_mask(cube, general)
     facts = {"names": tuple(one.name for one in chosen), "whole": whole,
              "usable": weights.sum(axis=1), "common": _common(cube),
-             "mask": _own_mask(cube, mask_sense)}  # fmt: skip
+             "mask": None if mask is general else mask}  # fmt: skip
     return cast(Delayed, delayed(partial(_images, facts))(total))
 
 
@@ -201,17 +203,6 @@ def _common(cube: xr.Dataset) -> dict[str, Any]:
         "fwhm_arcsec": _fwhm(str(cube.attrs.get("primary_header", ""))),
         "path": str(cube.attrs.get("path", "")),
     }  # fmt: skip
-
-
-def _own_mask(cube: xr.Dataset, sense: str) -> ExposureMask | None:
-    """The files that an exposure table names for this exposure; None if it names none."""
-    regions, mask = (
-        str(cube[key].values) if key in cube.coords else None
-        for key in ("regions_file", "mask_file")
-    )
-    if regions is None and mask is None:
-        return None
-    return ExposureMask(regions=regions, mask=mask, mask_sense=sense)
 
 
 def _fwhm(header: str) -> float:

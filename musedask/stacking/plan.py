@@ -16,7 +16,7 @@ from musedask.cube import check_cube, name_of, sky_of, spectral_of
 from musedask.errors import InputError, MusedaskWarning
 from musedask.fits import direct_source
 from musedask.grid import CubeGrid
-from musedask.masks import ExposureMask, identity, masked_channels
+from musedask.masks import ExposureMask, identity, masked_channels, own_mask
 from musedask.offsets import OffsetTable
 from musedask.placement import Placement, place
 from musedask.sky import SkyProjection
@@ -129,25 +129,6 @@ def _is_lazy(cube: xr.Dataset) -> bool:
 def _identity(source: Any) -> tuple[Any, ...]:
     parts = [source.flux, source.variance] + ([source.quality] if source.quality else [])
     return tuple(part.identity for part in parts)
-
-
-def own_mask(cube: xr.Dataset, general: ExposureMask) -> ExposureMask:
-    """The general mask with the exposure's own files from the exposure table."""
-    own = {
-        key: str(cube[coord].values)
-        for key, coord in (("mask", "mask_file"), ("regions", "regions_file"))
-        if coord in cube.coords
-    }
-    if not own:
-        return general
-    return ExposureMask(
-        regions=own.get("regions", general.regions),
-        mask=own.get("mask", general.mask),
-        border_pix=general.border_pix,
-        wavelengths=general.wavelengths,
-        notch=general.notch,
-        mask_sense=general.mask_sense,
-    )
 
 
 def _absent(cube: xr.Dataset, mask: ExposureMask, channel: int) -> tuple[tuple[int, int], ...]:
