@@ -107,7 +107,9 @@ def test_another_user_can_neither_submit_nor_look_on(site, config):
         address = cluster.client.scheduler.address
         for tried in (address, address.replace("tls:", "tcp:")):
             with pytest.raises((OSError, TypeError)):
-                distributed.Client(tried, timeout=3, security=distributed.Security())
+                distributed.Client(
+                    tried, timeout=3, security=distributed.Security(), set_as_default=False
+                )
 
 
 def test_who_waits_for_others_is_told_so_and_goes_on_waiting(site, config, caplog):
