@@ -311,3 +311,15 @@ def test_each_rule_has_its_grade_and_its_reason(change, expected):
     letter, reasons = grade(replace(GOOD, **change))
     assert letter == expected
     assert (len(reasons) > 0) == (expected != "A")
+
+
+@pytest.mark.parametrize("seed", [903, 913, 917, 934])
+def test_the_flux_scale_is_the_truth_within_its_error(seed):
+    """Whatever the seeing, the reference's pixels (0.03" among them) and stars that vary."""
+    case = draw_case(seed)
+    assert case.exposure.image.band == "I"  # in which the simulated colours are none
+    given = field_image(case.exposure.image), open_reference(field_image(case.reference))
+    row = measure_against(*given).measurement
+    true = case.exposure.truth.flux_scale
+    assert row.flux_scale == pytest.approx(true, abs=3 * row.flux_scale_error)
+    assert row.flux_scale_error < 0.15 * true

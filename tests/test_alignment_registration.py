@@ -18,7 +18,7 @@ from musedask.alignment.registration.background import (
 from musedask.alignment.registration.combining import agree, robust_mean
 from musedask.alignment.registration.correlating import eroded, peaks, pearson
 from musedask.alignment.registration.fitting import find_sources, fit_sources
-from musedask.alignment.registration.lattices import Mapping, Matched, match
+from musedask.alignment.registration.lattices import Mapping, Matched, binned, match
 from musedask.alignment.registration.matching import FineImage, Sampler, Seeing
 from musedask.alignment.registration.preparing import prepare, scaled_sigma
 from musedask.alignment.registration.solving import FLOOR_ARCSEC, Pairs, solve
@@ -132,6 +132,22 @@ def test_a_matched_reference_is_what_the_exposure_would_have_seen(turn):
     assert (found.image + found.background)[around] == pytest.approx(
         expected[around], abs=4e-3 * expected.max()
     )
+
+
+@pytest.mark.parametrize("bins", [2, 3])
+def test_a_binned_reference_has_the_same_flux_at_the_same_place(bins):
+    y, x = np.mgrid[:240, :240].astype(float)
+    values = 7.0 + 50.0 * np.exp(-((x - 130.3) ** 2 + (y - 110.7) ** 2) / (2 * 9.0**2))
+    values[:, :30] = np.nan
+    matrix = 5.0 * np.array([[0.8, -0.6], [0.6, 0.8]])
+    mapping = Mapping(np.array([120.0, 20.0]), matrix)
+    fine = FineImage.of(values.astype(np.float32), 0.04, matrix)
+    found = [match(*pair, (30, 24), 0, 0.3)
+             for pair in ((fine, mapping), binned(fine, mapping, bins))]  # fmt: skip
+    whole, coarse = (one.image + one.background for one in found)
+    both = np.isfinite(whole) & np.isfinite(coarse)
+    assert both.sum() > 300
+    assert coarse[both] == pytest.approx(whole[both], abs=0.01 * np.nanmax(whole))
 
 
 def test_beside_missing_pixels_a_reference_has_no_value():

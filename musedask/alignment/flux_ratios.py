@@ -43,6 +43,9 @@ MOST_SOURCES = 40
 FEWEST_SOURCES = 2
 SEARCH_ARCSEC = 0.4
 """Width (sigma) of what sources are found with."""
+ALIKE = 0.02
+"""Relative scatter of one source's flux that no noise tells of: no source decides alone."""
+OUTLIER_SIGMA = 4.0
 CORRELATED = 1.6
 """Noise of an aperture in a resampled image over that of as many independent pixels."""
 ENOUGH_SN = 30.0
@@ -102,9 +105,22 @@ def flux_ratio(first: Aligned, second: Aligned, pixel_arcsec: float) -> tuple[fl
         for each in (*before, *matched)
     ]
     wings = UNSURE * abs(math.log(taken[2] / taken[0]) - math.log(taken[3] / taken[1]))
+    lit = (one > 0) & (other > 0)  # a neighbour in the ring can take all of a source
+    if lit.sum() < FEWEST_SOURCES:
+        return math.nan, math.nan
+    one, other = one[lit], other[lit]
     # In logarithms the two are alike, whichever comes first.
-    log, error = robust_mean(np.log(one / other), np.hypot(noise[0] / one, noise[1] / other))
+    errors = np.sqrt((noise[0] / one) ** 2 + (noise[1] / other) ** 2 + ALIKE**2)
+    log, error = _agreed(np.log(one / other), errors)
     return math.exp(log), math.exp(log) * math.hypot(error, wings)
+
+
+def _agreed(logs: Floats, errors: Floats) -> tuple[float, float]:
+    """What most sources say: a variable star may be better measured than all the others."""
+    away = np.abs(logs - np.median(logs))
+    width = max(1.4826 * float(np.median(away)), float(np.median(errors)))
+    most = away < OUTLIER_SIGMA * width
+    return robust_mean(logs[most], errors[most])
 
 
 def _sources(first: Aligned, second: Aligned, pixel: float) -> Any:

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from musedask.alignment.flux_ratios import APERTURE_ARCSEC, Aligned, flux_ratio
 from musedask.alignment.grading import Evidence, grade
 from musedask.alignment.image import FieldImage
 from musedask.alignment.material import Compared, MaskedCircle
 from musedask.alignment.measurement import Measurement, SourceOffset
 from musedask.alignment.reference import Reference
+from musedask.alignment.registration.background import level_and_sigma
 from musedask.alignment.registration.lattices import Mapping, Matched, binned
-from musedask.alignment.registration.matching import FineImage
+from musedask.alignment.registration.matching import FineImage, wings
 from musedask.alignment.registration.preparing import prepare, prepared
 from musedask.alignment.registration.refining import refined_again
 from musedask.alignment.registration.registered import Registered
@@ -39,6 +41,9 @@ FINEST_ARCSEC = 0.08
 _STRAIGHT_PIXELS = 0.05
 _CLEAR_SN = 5.0
 """Signal to noise from which a source is counted."""
+_UNSURE_WINGS = 0.6
+"""One-sigma error of the light beyond the aperture, as a share of it: Moffat functions of
+exponents 2 to 4 differ by so much from the one that is taken."""
 _FLOOR_ARCSEC = {"catalogue": 0.005}
 """What is added to the error, an axis: a catalogue does not say how sources are blended."""
 
@@ -266,17 +271,40 @@ def _calibrated(before: Measurement, found: Registered) -> Measurement:
     """Add flux scale and background: reference = scale (exposure + background), a pixel."""
     if before.method == "catalogue":  # its sources have been given one flux
         return before
-    scale, error = 1.0 / found.amplitude, found.amplitude_error
+    ratio, error = _ratio_to_reference(found)
     level = float(np.nanmedian(found.matched.background))
     usable = found.exposure.usable
     noise = float(np.median(found.exposure.sigma[usable])) / math.sqrt(float(usable.sum()))
     return replace(
         before,
-        flux_scale=scale,
-        flux_scale_error=error * scale**2,
-        background=found.amplitude * level - found.exposure.level,
+        flux_scale=1.0 / ratio,
+        flux_scale_error=error / ratio**2,
+        background=ratio * level - found.exposure.level,
         background_error=math.hypot(noise, error * level if math.isfinite(error) else 0.0),
     )
+
+
+def _ratio_to_reference(found: Registered) -> tuple[float, float]:
+    """Flux of the exposure over that of the reference, and its error.
+
+    In apertures: the amplitudes of the fits rest on the sources' cores, which say as much
+    of the seeing. The wings of the seeing that the reference was smoothed by are not known.
+    """
+    exposure, seeing = found.exposure, abs(found.matched.seeing_arcsec)
+    ny, nx = exposure.image.shape
+    model = found.matched.displaced(found.shift, (ny, nx))
+    both = exposure.usable & np.isfinite(model)
+    noise = float(np.median(exposure.sigma[exposure.usable])), level_and_sigma(model[both])[1]
+    if not min(noise) > 0:
+        return found.amplitude, found.amplitude_error
+    one, other = (
+        Aligned(np.where(both, image, np.nan), own)
+        for image, own in zip((exposure.image, model), noise, strict=True)
+    )
+    ratio, error = flux_ratio(one, other, exposure.pixel)
+    if not math.isfinite(ratio):
+        return found.amplitude, found.amplitude_error
+    return ratio, math.hypot(error, ratio * _UNSURE_WINGS * wings(APERTURE_ARCSEC, seeing))
 
 
 def _blue_red(found: Registered, companions: Mappings[str, FieldImage]) -> tuple[float, float]:

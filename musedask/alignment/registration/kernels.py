@@ -179,7 +179,7 @@ def _weights_and_slopes(t, w):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def bin_pixels(values, known, bins, result, result_known):
-    """Means of ``bins`` x ``bins`` pixels of which more than half are known."""
+    """Flux of ``bins`` x ``bins`` pixels of which more than half are known."""
     for y in range(result.shape[0]):
         for x in range(result.shape[1]):
             total, n = 0.0, 0
@@ -189,7 +189,7 @@ def bin_pixels(values, known, bins, result, result_known):
                         total += values[j, i]
                         n += 1
             result_known[y, x] = 2 * n > bins * bins
-            result[y, x] = total / n if 2 * n > bins * bins else 0.0
+            result[y, x] = total / n * bins * bins if 2 * n > bins * bins else 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)

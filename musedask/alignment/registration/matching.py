@@ -63,6 +63,14 @@ class Seeing:
         return np.asarray(np.where(t > 1e-8, value, 1.0))
 
 
+def wings(radius: float, fwhm: float, beta: float = 2.8) -> float:
+    """Share of a Moffat function's light beyond a radius: (1 + (r / a)^2)^(1 - beta)."""
+    if fwhm <= 0:
+        return 0.0
+    scale = fwhm / 2.0 / math.sqrt(2.0 ** (1.0 / beta) - 1.0)
+    return float((1.0 + (radius / scale) ** 2) ** (1.0 - beta))
+
+
 @dataclass(frozen=True, eq=False)
 class FineImage:
     """The reference at its own sampling, ready to be smoothed again and again."""
@@ -90,11 +98,12 @@ class FineImage:
         return cls(np.ascontiguousarray(values, np.float32), known, level, pixel, spaxel)
 
     def binned(self, bins: int) -> FineImage:
-        """Means of ``bins`` x ``bins`` pixels, of which more than half have to be known."""
+        """The flux of ``bins`` x ``bins`` pixels, of which more than half have to be known."""
         ny, nx = (size // bins for size in self.values.shape)
         values, known = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.bool_)
         bin_pixels(self.values, self.known, bins, values, known)
-        return FineImage(values, known, self.level, self.pixel * bins, self.spaxel / bins)
+        level = self.level * bins**2
+        return FineImage(values, known, level, self.pixel * bins, self.spaxel / bins)
 
     def part(self, rows: slice, columns: slice) -> FineImage:
         """A cut-out."""
