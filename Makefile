@@ -21,7 +21,7 @@ help:
 	@echo "make test       all checks and tests"
 	@echo "make benchmark  measure stacking, export, reading and scaling beside others"
 	@echo "make fuzz       damaged input for every reader, for FUZZ_SECONDS (600) seconds"
-	@echo "make audit      known vulnerabilities of what is installed, from PyPI's database"
+	@echo "make audit      known vulnerabilities of what is installed, where their database can be had"
 	@echo "make check      ruff and mypy alone"
 	@echo "make format     lay the code out and mend what ruff can mend"
 	@echo "make clean      remove .venv, caches and the demo's folder"
@@ -51,7 +51,7 @@ benchmark: setup
 fuzz: setup
 	$(BIN)/python -m fuzz run --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
 
-# Not part of the tests: it asks pypi.org, whose answer changes from day to day.
+# Not part of the tests: what the database answers changes from day to day.
 audit: setup
 	@.ci/audit
 
