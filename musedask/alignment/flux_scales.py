@@ -18,8 +18,7 @@ from musedask.alignment.flux_ratios import Aligned, flux_ratio
 from musedask.alignment.image import FieldImage
 from musedask.alignment.material import MaskedCircle
 from musedask.alignment.measurement import Measurement
-from musedask.alignment.measuring import without
-from musedask.alignment.pairs import SMALLEST_OVERLAP, Prepared, matched_to, overlaps, tree
+from musedask.alignment.pairs import Prepared, chosen_pairs, left_of, matched_to, overlaps, tree
 from musedask.alignment.registration.solving import Pairs, solve
 from musedask.tasks import map_tasks
 
@@ -85,9 +84,12 @@ def with_flux_scales(
     if len(placed) < 2:
         return tuple(found)
     some = [images[i] for i in placed]
-    prepared = map_tasks(partial(_prepared, masks=tuple(masks)), some)
-    place = np.array([_left(images[i], found[i]) for i in placed]).reshape(-1, 2)
-    chosen = _chosen(overlaps(some), np.array([one.depth for one in prepared]))
+    prepared = map_tasks(partial(Prepared.of, masks=tuple(masks)), some)
+    place = np.array([left_of(images[i], found[i]) for i in placed]).reshape(-1, 2)
+    share, depth = overlaps(some), np.array([one.depth for one in prepared])
+    # The tree holds all together that can be.
+    links = {(max(pair), min(pair)) for pair in tree(share, depth, []) if min(pair) >= 0}
+    chosen = sorted(links | set(chosen_pairs(share, depth, PARTNERS)))
     ratios = map_tasks(partial(_ratio, prepared, place), chosen)
     scale, error, group = solved_scales(len(placed), ratios)
     scale, tied = in_units_of_reference(scale, group, [found[i] for i in placed])
@@ -174,29 +176,6 @@ def in_units_of_reference(
                 tied[members] = True
                 break
     return result, tied
-
-
-def _prepared(image: FieldImage, masks: Sequence[MaskedCircle]) -> Prepared:
-    return Prepared.of(without(image, masks) or image)
-
-
-def _left(image: FieldImage, one: Measurement) -> tuple[float, float]:
-    """What is left of an offset relative to the file's own WCS, arcseconds."""
-    return (
-        one.ra_offset_arcsec - image.carried_ra_arcsec,
-        one.dec_offset_arcsec - image.carried_dec_arcsec,
-    )
-
-
-def _chosen(share: Floats, depth: Floats) -> list[tuple[int, int]]:
-    """Some pairs of each exposure, the deepest ones, and those that hold all together."""
-    chosen = {(i, j) for i, j in tree(share, depth, []) if j >= 0}
-    for i in range(len(depth)):
-        value = np.where(share[i] >= SMALLEST_OVERLAP, share[i] * depth, 0.0)
-        for j in map(int, np.argsort(-value, kind="stable")[:PARTNERS]):
-            if value[j] > 0 and (j, i) not in chosen:
-                chosen.add((i, j))
-    return sorted(chosen)
 
 
 def _ratio(prepared: Sequence[Prepared], place: Floats, pair: tuple[int, int]) -> Ratio:

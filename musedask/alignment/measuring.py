@@ -18,7 +18,7 @@ from musedask.alignment.measurement import Measurement, SourceOffset
 from musedask.alignment.reference import Reference
 from musedask.alignment.registration.background import level_and_sigma
 from musedask.alignment.registration.lattices import Mapping, Matched, binned
-from musedask.alignment.registration.matching import FineImage, wings
+from musedask.alignment.registration.matching import FineImage, Seeing
 from musedask.alignment.registration.preparing import prepare, prepared
 from musedask.alignment.registration.refining import refined_again
 from musedask.alignment.registration.registered import Registered
@@ -304,7 +304,7 @@ def _ratio_to_reference(found: Registered) -> tuple[float, float]:
     ratio, error = flux_ratio(one, other, exposure.pixel)
     if not math.isfinite(ratio):
         return found.amplitude, found.amplitude_error
-    return ratio, math.hypot(error, ratio * _UNSURE_WINGS * wings(APERTURE_ARCSEC, seeing))
+    return ratio, math.hypot(error, ratio * _UNSURE_WINGS * Seeing(seeing).beyond(APERTURE_ARCSEC))
 
 
 def _blue_red(found: Registered, companions: Mappings[str, FieldImage]) -> tuple[float, float]:

@@ -11,7 +11,9 @@ import numpy as np
 from scipy import ndimage
 
 from musedask.alignment.image import FieldImage
-from musedask.alignment.measuring import mapping_between
+from musedask.alignment.material import MaskedCircle
+from musedask.alignment.measurement import Measurement
+from musedask.alignment.measuring import mapping_between, without
 from musedask.alignment.registration.lattices import Mapping, Matched
 from musedask.alignment.registration.preparing import Exposure, prepare
 from musedask.alignment.registration.refining import measured_from
@@ -47,8 +49,9 @@ class Prepared:
     """To read it off between its pixels."""
 
     @classmethod
-    def of(cls, image: FieldImage) -> Prepared:
-        """Prepare an image."""
+    def of(cls, given: FieldImage, masks: Sequence[MaskedCircle] = ()) -> Prepared:
+        """Prepare an image, of which some parts do not count."""
+        image = without(given, masks) or given
         variance = None if image.variance is None else image.variance.astype(float)
         exposure = prepare(image.flux.astype(float), variance, image.arcsec_per_pixel)
         soft = ndimage.gaussian_filter(exposure.image, SMOOTHING_ARCSEC / exposure.pixel)
@@ -126,14 +129,22 @@ def _seen(places: Floats, image: FieldImage) -> float:
     return float(np.isfinite(image.flux[at_y, at_x]).sum()) / max(1, len(places))
 
 
-def chosen_pairs(share: Floats, depth: Floats) -> list[tuple[int, int]]:
+def left_of(image: FieldImage, measurement: Measurement) -> tuple[float, float]:
+    """What is left of an offset relative to the file's own WCS, arcseconds (east, north)."""
+    return (
+        measurement.ra_offset_arcsec - image.carried_ra_arcsec,
+        measurement.dec_offset_arcsec - image.carried_dec_arcsec,
+    )
+
+
+def chosen_pairs(share: Floats, depth: Floats, most: int = MOST_PARTNERS) -> list[tuple[int, int]]:
     """All overlapping pairs; of an exposure with very many partners those that say most."""
     n = share.shape[0]
     kept = set()
     for i in range(n):
         value = np.where(share[i] >= SMALLEST_OVERLAP, share[i] * depth, 0.0)
         value[i] = 0.0
-        for j in np.argsort(-value, kind="stable")[:MOST_PARTNERS]:
+        for j in np.argsort(-value, kind="stable")[:most]:
             if value[j] > 0:
                 kept.add((max(i, int(j)), min(i, int(j))))
     return sorted(kept)

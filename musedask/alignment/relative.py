@@ -13,14 +13,15 @@ import numpy as np
 
 from musedask.alignment.grading import GRADES
 from musedask.alignment.image import FieldImage
-from musedask.alignment.material import Compared, MaskedCircle, write_material
+from musedask.alignment.material import Compared, write_material
 from musedask.alignment.measurement import Measurement
-from musedask.alignment.measuring import MeasureOptions, measurement_of, total_offset, without
+from musedask.alignment.measuring import MeasureOptions, measurement_of, total_offset
 from musedask.alignment.pairs import (
     Pair,
     Prepared,
     chosen_pairs,
     compare,
+    left_of,
     matched_to,
     overlaps,
     tree,
@@ -63,10 +64,10 @@ def with_relative(
     tuple of Measurement
         In the order of the images.
     """
-    prepared = map_tasks(partial(_prepared, masks=options.masks), images)
+    prepared = map_tasks(partial(Prepared.of, masks=options.masks), images)
     depth = np.array([one.depth for one in prepared])
     share = overlaps(images)
-    absolute = np.array([_left(image, one) for image, one in zip(images, found, strict=True)])
+    absolute = np.array([left_of(image, one) for image, one in zip(images, found, strict=True)])
     errors = np.array([[one.ra_error_arcsec, one.dec_error_arcsec] for one in found])
     trusted = np.array([one.grade in TRUSTED for one in found])
     absolute[~trusted] = np.nan
@@ -85,18 +86,6 @@ def with_relative(
             write_material(folder, [_shown(i, prepared, solution, mine, new)])
         result.append(new)
     return tuple(result)
-
-
-def _prepared(image: FieldImage, masks: Sequence[MaskedCircle]) -> Prepared:
-    return Prepared.of(without(image, masks) or image)
-
-
-def _left(image: FieldImage, measurement: Measurement) -> tuple[float, float]:
-    """What is left of an offset relative to the file's own WCS, arcseconds."""
-    return (
-        measurement.ra_offset_arcsec - image.carried_ra_arcsec,
-        measurement.dec_offset_arcsec - image.carried_dec_arcsec,
-    )
 
 
 def _all_pairs(

@@ -12,12 +12,13 @@ noise covariance C they are those of (A' W A)^-1 A' W C W A (A' W A)^-1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, signal
 
 from musedask.alignment.registration.kernels import nearest_place
+from musedask.alignment.registration.lattices import Matched
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -31,13 +32,6 @@ _FAINT_SIGMA = 0.7
 _FEWEST_PIXELS = 9
 _MOST_SOURCES = 400
 SIGMA_PER_FWHM = 1.0 / 2.3548200450309493
-
-
-class Model(Protocol):
-    """The reference on the exposure's lattice."""
-
-    def with_slopes(self, x: Floats, y: Floats) -> Floats:
-        """At exposure pixels (x, y): values, derivatives by x and by y, Laplacian; (4, pixel)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +131,7 @@ def fit_sources(
     sigma: Floats,
     correlation: Floats | None,
     sources: Sources,
-    model: Model,
+    model: Matched,
     shifts: Floats,
     *,
     broadened: bool = False,

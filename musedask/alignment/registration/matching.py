@@ -56,19 +56,23 @@ class Seeing:
         if self.beta is None:
             sigma = self.fwhm / np.sqrt(8.0 * np.log(2.0))
             return np.asarray(np.exp(-2.0 * (np.pi * sigma * frequency) ** 2))
-        scale = self.fwhm / 2.0 / np.sqrt(2.0 ** (1.0 / self.beta) - 1.0)
+        scale = self._scale(self.beta)
         order = self.beta - 1.0
         t = np.maximum(2.0 * np.pi * scale * frequency, 1e-9)
         value = 2.0 * (t / 2.0) ** order * special.kv(order, t) / special.gamma(order)
         return np.asarray(np.where(t > 1e-8, value, 1.0))
 
+    def beyond(self, radius: float) -> float:
+        """Share of the light beyond a radius; Moffat: (1 + (r / a)^2)^(1 - beta)."""
+        if self.fwhm <= 0:
+            return 0.0
+        if self.beta is None:
+            return math.exp(-4.0 * math.log(2.0) * (radius / self.fwhm) ** 2)
+        return float((1.0 + (radius / self._scale(self.beta)) ** 2) ** (1.0 - self.beta))
 
-def wings(radius: float, fwhm: float, beta: float = 2.8) -> float:
-    """Share of a Moffat function's light beyond a radius: (1 + (r / a)^2)^(1 - beta)."""
-    if fwhm <= 0:
-        return 0.0
-    scale = fwhm / 2.0 / math.sqrt(2.0 ** (1.0 / beta) - 1.0)
-    return float((1.0 + (radius / scale) ** 2) ** (1.0 - beta))
+    def _scale(self, beta: float) -> float:
+        """The Moffat function's a."""
+        return self.fwhm / 2.0 / math.sqrt(2.0 ** (1.0 / beta) - 1.0)
 
 
 @dataclass(frozen=True, eq=False)
