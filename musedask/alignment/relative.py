@@ -70,6 +70,9 @@ def with_relative(
     absolute = np.array([left_of(image, one) for image, one in zip(images, found, strict=True)])
     errors = np.array([[one.ra_error_arcsec, one.dec_error_arcsec] for one in found])
     trusted = np.array([one.grade in TRUSTED for one in found])
+    doubtful = not trusted.any()
+    if doubtful:  # they fix the system all the same: one table does not stand on two frames
+        trusted = np.array([one.grade == "C" for one in found], bool)
     absolute[~trusted] = np.nan
     errors[~trusted] = np.nan
     pairs = _all_pairs(prepared, depth, share, absolute, options.max_offset_arcsec)
@@ -82,6 +85,9 @@ def with_relative(
             continue
         mine = [pair for pair in pairs if i in (pair.first, pair.second)]
         new = _relative(i, images[i], measurement, solution, mine, pairs)
+        if doubtful and solution.tied[i] and new.grade in TRUSTED:
+            why = "what it is tied to the reference by is doubtful"
+            new = replace(new, grade="C", reasons=(why, *new.reasons))
         if folder is not None:
             write_material(folder, [_shown(i, prepared, solution, mine, new)])
         result.append(new)
