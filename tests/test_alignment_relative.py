@@ -9,7 +9,10 @@ import pytest
 
 from musedask.alignment.image import FieldImage
 from musedask.alignment.measure import align
+from musedask.alignment.measurement import Measurement
+from musedask.alignment.measuring import MeasureOptions
 from musedask.alignment.pairs import chosen_pairs, overlaps, tree
+from musedask.alignment.relative import with_relative
 from musedask.errors import MissingError
 from musedask.simulation.fields import draw_case
 
@@ -84,6 +87,43 @@ def test_those_that_the_reference_does_not_reach_are_tied_to_those_that_it_does(
     assert offsets(found) == pytest.approx(truth, abs=0.03)
     assert all(m.grade in "AB" for m in found)
     assert {m.frame for m in found} == {"the test's"}
+
+
+SHIFT = np.array([0.6, -0.4])
+"""By how much a reference is off the sky: it is seen in what stands on it."""
+
+
+def measured(image, at, grade) -> Measurement:
+    """What a comparison with a reference has given, F without numbers."""
+    found = Measurement(
+        date_obs=image.date_obs, name=image.name, ra_deg=image.ra_deg, dec_deg=image.dec_deg,
+        ra_offset_arcsec=at[0], dec_offset_arcsec=at[1], ra_error_arcsec=0.01,
+        dec_error_arcsec=0.01, grade=grade, frame="the test's",
+    )  # fmt: skip
+    return found.failed("no reference here") if grade == "F" else found
+
+
+def test_without_a_good_one_doubtful_offsets_fix_the_system_and_what_rests_on_them_is_doubtful(
+    images, truth
+):
+    given = [measured(*one) for one in zip(images, truth + SHIFT, "CCFF", strict=True)]
+    found = with_relative(images, given, MeasureOptions())
+    assert list(found[:2]) == given[:2]
+    assert offsets(found[2:]) == pytest.approx(truth[2:] + SHIFT, abs=0.03)
+    for one in found[2:]:
+        assert (one.method, one.frame, one.grade) == ("reference+relative", "the test's", "C")
+        assert "doubtful" in one.reasons[0]
+
+
+def test_beside_a_good_offset_a_doubtful_one_fixes_nothing(images, truth):
+    places = np.vstack([truth[:1], truth[1:] + SHIFT])
+    given = [measured(*one) for one in zip(images, places, "ACFF", strict=True)]
+    found = with_relative(images, given, MeasureOptions())
+    assert found[0] == given[0]
+    assert offsets(found) == pytest.approx(truth, abs=0.03)
+    assert [m.method for m in found] == ["reference"] + ["reference+relative"] * 3
+    assert all(m.grade in "AB" for m in found)
+    assert not any("doubtful" in reason for m in found for reason in m.reasons)
 
 
 def test_an_exposure_of_another_field_is_not_tied_to_the_rest(images):
