@@ -7,7 +7,7 @@ out too small; how much is measured here, on the cube itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,20 +15,27 @@ import dask
 import numpy as np
 import xarray as xr
 
-from musedask.cube import check_cube, sky_of
+from musedask.cube import DIMS, check_cube, sky_of
 from musedask.errors import InputError
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Region = tuple[slice, slice, slice]
+"""Along wavelength, y, x."""
+Pair = tuple[Floats, Floats]
+"""Flux and variance."""
 
 APERTURE_ARCSEC = 1.0
 RUN_CHANNELS = 16
 MAX_RUNS = 4
 MAX_WINDOWS = 2
-WINDOW_PIX = 96
-"""A million voxels in all: enough for half a per cent, in a quarter of a second."""
+WINDOW_PIX = 64
+"""Half a million voxels in all: see :func:`measure_noise` for how well they do."""
 PATCH_PIX = 16
 """Side of the patches whose mean is taken out of each channel: gradients of the sky."""
 CLIP_SIGMA = 4.0
+FEWER = 4
+"""What is only clipped by is taken from one spaxel in so many."""
 FEWEST_VOXELS = 2000
 _MAD_TO_SIGMA = 1.4826
 
@@ -51,21 +58,33 @@ class NoiseReport:
     """Robust rms of sums over that aperture over what the variance says of them."""
 
 
-def noise_attrs(cube: xr.Dataset) -> dict[str, float]:
+def noise_attrs(cube: xr.Dataset, read: Callable[[Region], Pair] | None = None) -> dict[str, float]:
     """Give the report as attributes of a cube; empty where there is too little to measure."""
     try:
-        return {key: round(value, 4) for key, value in asdict(measure_noise(cube)).items()}
+        return {key: round(value, 4) for key, value in asdict(measure_noise(cube, read)).items()}
     except InputError:
         return {}
 
 
-def measure_noise(cube: xr.Dataset) -> NoiseReport:
+def measure_noise(cube: xr.Dataset, read: Callable[[Region], Pair] | None = None) -> NoiseReport:
     """Measure the noise of a cube on a few runs of its channels; computes those.
 
     Each spaxel's mean over a run of channels is taken out, which removes
     whatever has a continuum, then the mean of patches of each channel. What
     that takes of the noise, and of its correlation along wavelength, is put
     back by the expectation for a first-order correlation.
+
+    On the half million voxels of a large cube the standard error of the ratio
+    is 0.2 per cent, that of the correlations 0.002 and that of the aperture's
+    ratio 1 per cent.
+
+    Parameters
+    ----------
+    cube
+        What is measured.
+    read
+        Gives flux and variance of a region, for who has them in another form
+        than as the cube's own arrays.
 
     Raises
     ------
@@ -75,9 +94,10 @@ def measure_noise(cube: xr.Dataset) -> NoiseReport:
     check_cube(cube)
     side = max(1, round(APERTURE_ARCSEC / float(np.sqrt(sky_of(cube).pixel_area_arcsec2))))
     sums = _Sums(side)
-    for flux, variance in _samples(cube):
+    for region in _regions((cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"])):
+        flux, variance = _computed(cube, region) if read is None else read(region)
         with np.errstate(invalid="ignore", divide="ignore"):
-            sums.add(flux / np.sqrt(variance))
+            sums.add((flux / np.sqrt(variance)).astype(np.float32, copy=False))
     if sums.n_voxels < FEWEST_VOXELS:
         raise InputError(
             f"only {sums.n_voxels} voxels to measure the noise on, {FEWEST_VOXELS} are needed"
@@ -85,17 +105,19 @@ def measure_noise(cube: xr.Dataset) -> NoiseReport:
     return sums.report()
 
 
-def _samples(cube: xr.Dataset) -> Iterator[tuple[Floats, Floats]]:
-    """Flux and variance of some runs of channels in some windows, float64."""
-    for z in _spread(cube.sizes["wavelength"], RUN_CHANNELS, MAX_RUNS):
-        for y in _spread(cube.sizes["y"], WINDOW_PIX, 2):
-            for x in _spread(cube.sizes["x"], WINDOW_PIX, MAX_WINDOWS // 2):
-                part = cube[["flux", "variance"]].isel(wavelength=z, y=y, x=x)
-                (loaded,) = dask.compute(part)
-                yield (
-                    loaded["flux"].values.astype(np.float64),
-                    loaded["variance"].values.astype(np.float64),
-                )
+def _regions(shape: tuple[int, int, int]) -> Iterator[Region]:
+    """Some runs of channels in some windows."""
+    for z in _spread(shape[0], RUN_CHANNELS, MAX_RUNS):
+        for y in _spread(shape[1], WINDOW_PIX, 2):
+            for x in _spread(shape[2], WINDOW_PIX, MAX_WINDOWS // 2):
+                yield z, y, x
+
+
+def _computed(cube: xr.Dataset, region: Region) -> Pair:
+    """Flux and variance of a region, float32 (wavelength, y, x)."""
+    part = cube[["flux", "variance"]].isel(dict(zip(DIMS, region, strict=True)))
+    (loaded,) = dask.compute(part)
+    return loaded["flux"].values, loaded["variance"].values
 
 
 def _spread(size: int, length: int, most: int) -> list[slice]:
@@ -125,70 +147,96 @@ class _Sums:
 
     def add(self, pull: Floats) -> None:
         """Add a sample of flux / sigma, shape (wavelength, y, x)."""
-        depth = len(pull)
-        whole = np.isfinite(pull).all(axis=0)
-        if depth < 4 or whole.sum() < PATCH_PIX:
+        whole: Bools = np.asarray(np.isfinite(pull).all(axis=0))
+        if len(pull) < 4 or whole.sum() < PATCH_PIX:
             return
-        noise = np.where(whole, pull, np.nan)
-        noise = noise - noise.mean(axis=0)
-        _flatten(noise)
-        finite = noise[np.isfinite(noise)]
-        sigma = _MAD_TO_SIGMA * float(np.median(np.abs(finite)))
+        noise = np.where(whole, pull, np.float32(0))
+        noise -= noise.mean(axis=0)
+        whole = _flatten(noise, whole)
+        values = noise[:, whole]
+        sigma = _spread_of(values[:, ::FEWER]) if values.size else 0.0
         if not sigma > 0:
             return
-        self._values.append(finite)
-        self._depths.append(depth)
-        clipped = np.where(np.abs(noise) < CLIP_SIGMA * sigma, noise, np.nan)
+        self._values.append(values.ravel())
+        self._depths.append(len(pull))
+        used = (np.abs(noise) < CLIP_SIGMA * sigma) & whole
+        clipped = np.where(used, noise, np.float32(0))
         for axis in range(3):
-            a = np.take(clipped, np.arange(clipped.shape[axis] - 1), axis)
-            b = np.take(clipped, np.arange(1, clipped.shape[axis]), axis)
-            both = np.isfinite(a) & np.isfinite(b)
-            if both.any():
-                power = 0.5 * (a[both] ** 2 + b[both] ** 2)
-                self._products[axis].append((float((a[both] * b[both]).sum()), float(power.sum())))
-        self._boxes.append(_box_sums(clipped, self._side))
+            products = _products(np.moveaxis(clipped, axis, 0), np.moveaxis(used, axis, 0))
+            self._products[axis].append(products)
+        self._boxes.append(_box_sums(clipped, used, self._side))
 
     def report(self) -> NoiseReport:
         """Put the samples together."""
         ratio_z, ratio_y, ratio_x = (self._ratio(axis) for axis in range(3))
         along, kept = _undone(ratio_z, max(set(self._depths), key=self._depths.count))
-        sigma = _MAD_TO_SIGMA * float(np.median(np.abs(np.concatenate(self._values))))
+        sigma = _spread_of(np.concatenate(self._values))
         boxes = np.concatenate(self._boxes)
-        spread = _MAD_TO_SIGMA * float(np.median(np.abs(boxes))) if boxes.size else float("nan")
+        spread = _spread_of(boxes) if boxes.size else float("nan")
         # A patch's mean takes this share of the variance of a sum over side x side with it.
         left = np.sqrt(1.0 - min((self._side / PATCH_PIX) ** 2, 0.9))
         aperture = spread / self._side / kept / left
         return NoiseReport(sigma / kept, ratio_x, ratio_y, along, APERTURE_ARCSEC, float(aperture))
 
     def _ratio(self, axis: int) -> float:
-        products = np.array(self._products[axis])
-        return float(products[:, 0].sum() / products[:, 1].sum()) if products.size else 0.0
+        common, power = np.sum(self._products[axis], axis=0)
+        return float(common / power) if power else 0.0
 
 
-def _flatten(noise: Floats) -> None:
-    """Take the median of each channel and then the clipped mean of each patch out, in place."""
-    _, ny, nx = noise.shape
-    noise -= np.nanmedian(noise, axis=(1, 2), keepdims=True)
-    limit = 2 * CLIP_SIGMA * _MAD_TO_SIGMA * float(np.nanmedian(np.abs(noise)))
-    for y in range(0, ny, PATCH_PIX):
-        for x in range(0, nx, PATCH_PIX):
-            patch = noise[:, y : y + PATCH_PIX, x : x + PATCH_PIX]
-            if np.isfinite(patch[0]).sum() > PATCH_PIX:
-                inside = np.where(np.abs(patch) < limit, patch, np.nan)
-                filled = np.isfinite(inside).any(axis=(1, 2), keepdims=True)
-                inside[~np.broadcast_to(filled, inside.shape)] = 0.0
-                patch -= np.nanmean(inside, axis=(1, 2), keepdims=True)
-            else:
-                patch[:] = np.nan
+def _spread_of(values: Floats) -> float:
+    """Robust standard deviation of values around 0."""
+    return _MAD_TO_SIGMA * float(np.median(np.abs(values)))
 
 
-def _box_sums(noise: Floats, side: int) -> Floats:
+def _flatten(noise: Floats, whole: Bools) -> Bools:
+    """Take the median of each channel and then the clipped mean of each patch out, in place.
+
+    Gives the spaxels of ``whole`` whose patch has enough of them for a mean. The medians
+    serve to clip alone, for which a part of the spaxels is enough.
+    """
+    few = noise[:, whole][:, ::FEWER]
+    level = np.median(few, axis=1)
+    noise -= level[:, None, None]
+    limit = 2 * CLIP_SIGMA * _spread_of(few - level[:, None])
+    inside = (np.abs(noise) < limit) & whole
+    n_inside = _patch_sums(inside.astype(np.float32))
+    levels = _patch_sums(np.where(inside, noise, np.float32(0))) / np.maximum(n_inside, 1)
+    noise -= _spread_out(levels, noise.shape)
+    enough = _patch_sums(whole[None].astype(np.float32)) > PATCH_PIX
+    kept: Bools = whole & _spread_out(enough, noise.shape)[0]
+    return kept
+
+
+def _patch_sums(values: Any) -> Any:
+    """Sums over the patches of each channel; those at the upper edges may be smaller."""
+    for axis in (1, 2):
+        values = np.add.reduceat(values, np.arange(0, values.shape[axis], PATCH_PIX), axis=axis)
+    return values
+
+
+def _spread_out(patches: Any, shape: tuple[int, ...]) -> Any:
+    """Give each voxel the value of its patch."""
+    wide = np.repeat(np.repeat(patches, PATCH_PIX, axis=1), PATCH_PIX, axis=2)
+    return wide[:, : shape[1], : shape[2]]
+
+
+def _products(clipped: Floats, used: Bools) -> tuple[float, float]:
+    """Over neighbours along the first axis, both used: sums of a b and of (a^2 + b^2) / 2."""
+    power = clipped * clipped
+    return (
+        float((clipped[:-1] * clipped[1:]).sum()),
+        0.5 * float((power[:-1] * used[1:]).sum() + (power[1:] * used[:-1]).sum()),
+    )
+
+
+def _box_sums(clipped: Floats, used: Bools, side: int) -> Floats:
     """Sums over the squares of ``side`` pixels that are complete."""
-    nz, ny, nx = noise.shape
+    nz, ny, nx = clipped.shape
     rows, columns = ny // side, nx // side
-    cut = noise[:, : rows * side, : columns * side]
-    boxes = cut.reshape(nz, rows, side, columns, side).sum(axis=(2, 4))
-    found: Floats = boxes[np.isfinite(boxes)]
+    squares = nz, rows, side, columns, side
+    cut = slice(None), slice(rows * side), slice(columns * side)
+    whole = used[cut].reshape(squares).all(axis=(2, 4))
+    found: Floats = clipped[cut].reshape(squares).sum(axis=(2, 4))[whole]
     return found
 
 

@@ -29,6 +29,7 @@ from musedask.megacube.layout import (
 )
 from musedask.megacube.metadata import add_attributes, build_key, prepare
 from musedask.megacube.reading import open_group
+from musedask.megacube.regions import Region, read_region
 from musedask.megacube.shards import (
     Shape,
     sync_files,
@@ -305,11 +306,25 @@ def _finish(stack: Stack, layout: Layout, final: Path) -> None:
         )
     write_images(stack, layout)
     for method in layout.methods_with_flux:
-        if any(slot.method == method and slot.variable == "variance" for slot in layout.slots):
-            add_attributes(layout, method, noise_attrs(open_group(folder, method)))
+        add_attributes(layout, method, _noise(stack, layout, method))
     swap.sweep_partials(folder)
     _sync_the_rest(layout)
     swap.swap(folder, final)
+
+
+def _noise(stack: Stack, layout: Layout, method: str) -> dict[str, float]:
+    """How the noise of a statistic compares with its variance, if it has one."""
+    slots = {slot.variable: slot for slot in layout.slots if slot.method == method}
+    if "variance" not in slots:
+        return {}
+
+    def read(region: Region) -> tuple[Any, Any]:
+        flux, variance = (
+            read_region(layout, slots[variable], region) for variable in ("flux", "variance")
+        )
+        return flux, variance
+
+    return noise_attrs(stack[method], read)
 
 
 def _sync_the_rest(layout: Layout) -> None:
