@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from musedask.blocks import Slot
 from musedask.errors import FileError
-from musedask.megacube.layout import FLAT_KEYS, Layout
+from musedask.megacube.layout import Layout
 from musedask.megacube.regions import read_region
 
 
@@ -24,7 +24,8 @@ def filled_layout(folder, variable, shape, block, inner, values):
     codec = layout.codec(variable)
     array = zarr.create_array(
         str(folder), name=f"median/{variable}", shape=shape, shards=block, chunks=inner,
-        dtype=codec.dtype, fill_value=codec.fill, chunk_key_encoding=FLAT_KEYS,
+        dtype=codec.dtype, fill_value=codec.fill,
+        chunk_key_encoding={"name": "default", "separator": "."},
         compressors=None if codec.level is None else zarr.codecs.ZstdCodec(level=codec.level),
     )  # fmt: skip
     array[:] = values

@@ -24,15 +24,15 @@ RESERVED = ("exposures", "images", "blocks")
 KEY_BYTES = 16
 _MARKER = re.compile(r"c\.(\d+)\.(\d+)\.(\d+)\.0")
 _ZSTD_LEVEL = 1
+IMAGE_LEVEL = 1
+"""Zstandard level of the white-light images."""
 _ENCODINGS: Mapping[str, tuple[str, float, int | None]] = {
     # Noisy floats shrink by a fifth at half the speed: they stay as they are.
     "flux": ("<f4", np.nan, None),
     "variance": ("<f4", np.nan, None),
     "n_exposures": ("<u2", 0, _ZSTD_LEVEL),
-    "exposure_time": ("<f4", 0, _ZSTD_LEVEL),
+    "exposure_time": ("<f4", 0.0, _ZSTD_LEVEL),
 }
-FLAT_KEYS: Any = {"name": "default", "separator": "."}
-"""Chunks as files side by side: no folders to make, so none that a late worker could revive."""
 
 
 @dataclass(frozen=True)

@@ -305,8 +305,8 @@ def _finish(stack: Stack, layout: Layout, final: Path) -> None:
             f"after all were made, {min(missing)} first; do all workers see this folder?"
         )
     write_images(stack, layout)
-    for method in layout.methods_with_flux:
-        add_attributes(layout, method, _noise(stack, layout, method))
+    noise = {method: _noise(stack, layout, method) for method in layout.methods_with_flux}
+    add_attributes(layout, noise)
     swap.sweep_partials(folder)
     _sync_the_rest(layout)
     swap.swap(folder, final)
