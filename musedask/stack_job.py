@@ -34,7 +34,7 @@ from musedask.progress import Progress
 from musedask.run import open_run
 from musedask.spectral import SpectralAxis
 from musedask.stacking import StackOptions, stack_with
-from musedask.stacking.block import DEEPEST_SLAB, GATHER_BYTES, SLAB_BYTES
+from musedask.stacking.block import DEEPEST_SLAB, GATHER_BYTES
 from musedask.wording import counted, data_size
 
 logger = logging.getLogger(__name__)
@@ -225,8 +225,7 @@ def estimate(job: StackJob, threads: int | None = None) -> Estimate:
     n_planes = max(slot.plane for slot in plan.slots) + 1
     widest = max(len(members) for members in plan.touching.values())
     block = 4 * ny * nx * ((n_planes + _COPIES) * depth + 2 * widest)
-    mapped = min(SLAB_BYTES, widest * min(depth, DEEPEST_SLAB) * ny * nx * 8)
-    task = block + mapped + min(GATHER_BYTES, mapped)
+    task = block + min(GATHER_BYTES, widest * min(depth, DEEPEST_SLAB) * ny * nx * 8)
     return Estimate(
         job.output, planned.exposures.sizes["exposure"], len(plan.keys), len(todo), plan.shape,
         len(plan.slots), _bytes_to_read(cubes, planned) if todo else 0, voxel * voxels,

@@ -24,6 +24,7 @@ import numpy as np
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from musedask.errors import FileError
+from musedask.megacube.packing import pack_chunk
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, int, int]
@@ -63,6 +64,8 @@ class ShardCodec:
     def encode(self, values: Sliceable, shard: Shape) -> Iterator[bytes | memoryview]:
         """The bytes of a shard, in pieces; nothing at all if there is only fill.
 
+        A piece may be overwritten when the next one is asked for.
+
         Parameters
         ----------
         values
@@ -73,10 +76,10 @@ class ShardCodec:
         """
         counts = tuple(size // step for size, step in zip(shard, self.inner, strict=True))
         index = np.full((*counts, 2), _ABSENT, dtype="<u8")
+        chunk = np.empty(self.inner, dtype=self.dtype)
         offset = 0
         for where in itertools.product(*map(range, counts)):
-            chunk = self._chunk(values, where)
-            if chunk is None:
+            if not self._fill(chunk, values, where):
                 continue
             piece = self._pack(chunk)
             index[where] = offset, len(piece)
@@ -86,25 +89,16 @@ class ShardCodec:
             tail = index.tobytes()
             yield tail + int(google_crc32c.value(tail)).to_bytes(4, "little")
 
-    def _chunk(self, values: Sliceable, where: tuple[int, ...]) -> Array | None:
-        """One inner chunk of full size in the type on disk, or None if it is all fill."""
+    def _fill(self, chunk: Array, values: Sliceable, where: tuple[int, ...]) -> bool:
+        """Fill an inner chunk; whether there is anything but fill in it."""
         starts = [n * step for n, step in zip(where, self.inner, strict=True)]
         if any(a >= size for a, size in zip(starts, values.shape, strict=True)):
-            return None
-        part = values[tuple(slice(a, a + n) for a, n in zip(starts, self.inner, strict=True))]
-        if np.isnan(self.fill):
-            # Most chunks hold data in their middle, and need no look at all of them.
-            if np.isnan(part[0, part.shape[1] // 2, part.shape[2] // 2]) and np.isnan(part).all():
-                return None
-        else:
-            part = np.where(np.isnan(part), self.fill, part)
-            if not (part != self.fill).any():
-                return None
-        if part.shape == self.inner:
-            return np.ascontiguousarray(part, dtype=self.dtype)
-        full = np.full(self.inner, self.fill, dtype=self.dtype)
-        full[tuple(map(slice, part.shape))] = part
-        return full
+            return False
+        if not isinstance(values, np.ndarray):
+            values = values[tuple(slice(a, a + n) for a, n in zip(starts, self.inner, strict=True))]
+            starts = [0, 0, 0]
+        plain = np.ascontiguousarray(values, dtype=np.float32)
+        return bool(pack_chunk(plain, *starts, chunk.dtype.type(self.fill), chunk))
 
     def _pack(self, chunk: Array) -> bytes | memoryview:
         """The stored form of an inner chunk."""

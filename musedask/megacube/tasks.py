@@ -11,6 +11,7 @@ import numpy as np
 from musedask.blocks import BlockResult
 from musedask.errors import InputError
 from musedask.megacube.layout import Layout
+from musedask.megacube.packing import mean_over_channels
 from musedask.megacube.shards import (
     Array,
     Shape,
@@ -80,7 +81,7 @@ def write_sidecar(made: BlockResult, layout: Layout, block: Shape) -> int:
     """Write a block's white images: each exposure's, then mean and number of each method."""
     images = [*made.white]
     for plane in white_planes(layout):
-        images += _mean_over_channels(made.planes[plane])
+        images += mean_over_channels(made.planes[plane])
     values = _Piled(tuple(images))
     pieces = sidecar_codec(layout, block).encode(values, values.shape)
     return write_atomically(layout.sidecar(block), itertools.chain(pieces))
@@ -111,18 +112,6 @@ def sidecar_codec(layout: Layout, block: Shape) -> ShardCodec:
 def white_planes(layout: Layout) -> list[int]:
     """The plane of each method's flux, in the order of the methods that have one."""
     return [slot.plane for slot in layout.slots if slot.variable == "flux"]
-
-
-def _mean_over_channels(flux: Array) -> list[Array]:
-    """NaN-aware mean over the channels, and how many entered it; float32 (y, x) each."""
-    total = np.zeros(flux.shape[1:], np.float64)
-    number = np.zeros(flux.shape[1:], np.float32)
-    for channel in flux:
-        valid = np.isfinite(channel)
-        total += np.where(valid, channel, 0)
-        number += valid
-    average = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
-    return [average.astype(np.float32), np.where(number > 0, number, np.float32(np.nan))]
 
 
 def _check(made: BlockResult, layout: Layout, block: Shape) -> None:

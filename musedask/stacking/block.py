@@ -24,8 +24,6 @@ from musedask.stacking.statistics import combination, median_factors
 
 KERNEL_VERSION = 3
 """Raise it when the kernel gives other values for the same input: old blocks are made again."""
-SLAB_BYTES = 16 << 20
-"""Bytes of all exposures that a task holds at a time, if one channel of all is not more."""
 GATHER_BYTES = 48 << 20
 """Resampled frames of gathered exposures that a task holds at a time."""
 DEEPEST_SLAB = 8
@@ -106,11 +104,13 @@ def make_block(
     times = np.array([m.exptime for m in spec.members], np.float64)
     slab = _slab_depth(spec, geometry)
     run = max(64, RUN_BYTES // (4 * len(spec.members)) // 16 * 16)
-    with _opened(spec.members, arrays, start, slab, table) as slabs:
+    with _opened(spec.members, arrays, start) as sources:
+        sources.announce(0, min(slab, depth))
         for lo in range(0, depth, slab):
             hi = min(lo + slab, depth)
+            sources.announce(hi, min(hi + slab, depth))
             k.stack_slab(
-                slabs.load(lo, hi), table, present[:, lo:hi],
+                sources.of_slab(lo), table, present[:, lo:hi],
                 np.ascontiguousarray(levels[:, 0, lo:hi]),
                 np.ascontiguousarray(levels[:, 1, lo:hi]),
                 scales, np.ascontiguousarray(weights, np.float64), times, masks,
@@ -211,98 +211,78 @@ def _with_flags(
 
 
 def _slab_depth(spec: TileSpec, geometry: TileGeometry) -> int:
-    """Channels to take at a time, so that the bytes read and the gathered frames stay bounded."""
-    rows = geometry.table[:, k.READ_HI] - geometry.table[:, k.READ_LO]
-    frames = sum(8 * int(n) * m.frame_shape[1] for n, m in zip(rows, spec.members, strict=True))
+    """Channels to take at a time, so that the gathered frames stay bounded."""
     y_lo, y_hi, x_lo, x_hi = spec.padded
     gathered = 8 * (y_hi - y_lo) * (x_hi - x_lo) * int((geometry.table[:, k.GATHERED] >= 0).sum())
-    by_bytes = SLAB_BYTES // max(frames, 1)
-    by_gather = GATHER_BYTES // max(gathered, 1)
-    return int(np.clip(min(by_bytes, by_gather), 1, DEEPEST_SLAB))
+    return int(np.clip(GATHER_BYTES // max(gathered, 1), 1, DEEPEST_SLAB))
 
 
-class _Slabs:
-    """The bytes of a block's exposures, a few channels at a time, in one buffer.
+class _Sources:
+    """Where the kernel finds the values of a block's exposures.
 
-    They are read, not mapped: mapped pages count as memory in use, a page that
+    Files are read, not mapped: mapped pages count as memory in use, a page that
     is touched brings megabytes of its neighbours along, file systems of
     clusters map slowly, and a file that is cut short while it is mapped kills
     the process.
     """
 
-    def __init__(
-        self, members: Sequence[Member], arrays: Sequence[Any], start: int, slab: int,
-        table: np.ndarray[Any, Any],
-    ) -> None:  # fmt: skip
+    def __init__(self, members: Sequence[Member], arrays: Sequence[Any], start: int) -> None:
         self._start = start
         self._members = members
         self._arrays = arrays
-        self._rows = table[:, [k.READ_LO, k.READ_HI]]
         self._files: dict[str, int] = {}
-        self._sources = [
+        self._parts = [
             () if m.source is None or arrays[n] is not None else _parts(m.source)
             for n, m in enumerate(members)
         ]
-        sizes = [
-            slab * len(parts) * int(rows[1] - rows[0]) * m.frame_shape[1]
-            for parts, rows, m in zip(self._sources, self._rows, members, strict=True)
-        ]
-        self._at = np.cumsum([0, *sizes])
-        self._words = np.empty(int(self._at[-1]), np.uint32)
 
-    def load(self, lo: int, hi: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Read the block's channels [lo, hi).
+    def of_slab(self, lo: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Open files and offsets, or -1 and addresses, of the block's channel ``lo``.
 
         Returns
         -------
-        int64 (exposure, 3)
-            Addresses of flux, variance and quality.
+        int64 (exposure, 3, 2)
+            For flux, variance and quality. Channels that an exposure lacks may lie anywhere.
         """
-        out = np.zeros((len(self._members), 3), np.int64)
+        out = np.full((len(self._members), 3, 2), -1, np.int64)
         for n, member in enumerate(self._members):
-            pair = self._arrays[n]
-            if pair is not None:
-                for i, array in enumerate(pair):
-                    out[n, i] = array.ctypes.data + lo * array.strides[0]
-                continue
-            size = (hi - lo) * int(self._rows[n, 1] - self._rows[n, 0]) * member.frame_shape[1]
-            first_channel = self._start + lo + member.first_channel
-            for i, part in enumerate(self._sources[n]):
-                at = int(self._at[n]) + i * size
-                words = self._words[at : at + size]
-                self._read(part, member, first_channel, hi - lo, words, n)
-                out[n, i] = words.ctypes.data
+            for i, array in enumerate(self._arrays[n] or ()):
+                out[n, i, 1] = array.ctypes.data + lo * array.strides[0]
+            first = self._start + lo + member.first_channel
+            for i, part in enumerate(self._parts[n]):
+                out[n, i] = self._open(part), part.offset + first * _plane_bytes(member)
         return out
 
-    def _read(
-        self, part: FitsSource, member: Member, channel: int, depth: int, words: Any, n: int
-    ) -> None:
-        """Read rows of ``depth`` channels; those that the exposure lacks stay as they are."""
-        row_lo, row_hi = (int(row) for row in self._rows[n])
-        ny, nx = member.frame_shape
-        per_channel = (row_hi - row_lo) * nx
-        first, last = max(channel, 0), min(channel + depth, member.n_channels)
-        if first >= last:
+    def announce(self, lo: int, hi: int) -> None:
+        """Tell the system that the block's channels [lo, hi) are needed soon."""
+        if not hasattr(os, "posix_fadvise"):
             return
-        whole = row_lo == 0 and row_hi == ny
-        runs = [(first, last)] if whole else [(c, c + 1) for c in range(first, last)]
-        for a, b in runs:
-            target = words[(a - channel) * per_channel : (b - channel) * per_channel]
-            offset = part.offset + 4 * nx * (a * ny + row_lo)
-            self._fill(part, memoryview(target).cast("B"), offset)
+        for member, parts in zip(self._members, self._parts, strict=True):
+            first = self._start + member.first_channel
+            a, b = max(first + lo, 0), min(first + hi, member.n_channels)
+            size = _plane_bytes(member)
+            for part in parts if a < b else ():
+                file, offset = self._open(part), part.offset + a * size
+                os.posix_fadvise(file, offset, (b - a) * size, os.POSIX_FADV_WILLNEED)
 
-    def _fill(self, part: FitsSource, target: memoryview, offset: int) -> None:
+    def fault(self) -> FileError:
+        """Why an exposure could not be read."""
+        for member, parts in zip(self._members, self._parts, strict=True):
+            for part in parts:
+                end = part.offset + member.n_channels * _plane_bytes(member)
+                if os.fstat(self._open(part)).st_size < end:
+                    return FileError(
+                        f"{part.path}: was cut short while it was read; "
+                        "copy it again and start over"
+                    )
+        names = ", ".join(sorted(self._files))
+        return FileError(f"one of {names} cannot be read; check the disk and start over")
+
+    def _open(self, part: FitsSource) -> int:
         if part.path not in self._files:
             part.check()
             self._files[part.path] = os.open(part.path, os.O_RDONLY)
-        done = 0
-        while done < len(target):
-            got = os.preadv(self._files[part.path], [target[done:]], offset + done)
-            if got == 0:
-                raise FileError(
-                    f"{part.path}: was cut short while it was read; copy it again and start over"
-                )
-            done += got
+        return self._files[part.path]
 
     def close(self) -> None:
         """Close the files."""
@@ -311,15 +291,25 @@ class _Slabs:
         self._files.clear()
 
 
+def _plane_bytes(member: Member) -> int:
+    """Bytes of a channel in its file."""
+    ny, nx = member.frame_shape
+    return 4 * ny * nx
+
+
 def _parts(source: FitsCube) -> tuple[FitsSource, ...]:
     quality = () if source.quality is None else (source.quality,)
     return (source.flux, source.variance, *quality)
 
 
 @contextmanager
-def _opened(*arguments: Any) -> Iterator[_Slabs]:
-    slabs = _Slabs(*arguments)
+def _opened(*arguments: Any) -> Iterator[_Sources]:
+    sources = _Sources(*arguments)
     try:
-        yield slabs
+        yield sources
+    except (EOFError, OSError) as err:
+        if isinstance(err, FileError):
+            raise
+        raise sources.fault() from err
     finally:
-        slabs.close()
+        sources.close()

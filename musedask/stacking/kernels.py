@@ -29,7 +29,7 @@ MEAN, MEDIAN, CLIPPED, CLIPPED_MPDAF = range(4)
 
 LANCZOS_PHASES = 1024
 LANCZOS_TAPS = 6
-STRIP_ROWS = 16
+STRIP_ROWS = 24
 BORDER = 3
 """Missing pixels around a frame in scratch, for taps that reach over its edge."""
 MARGIN = 16
@@ -85,26 +85,79 @@ def _float_of(_context: Any, word: Any) -> Any:
     return types.float32(types.uint32), codegen
 
 
+_pread = types.ExternalFunction(
+    "pread", types.intp(types.int32, types.voidptr, types.uintp, types.int64)
+)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _line(array, y, x, n):
+    """``n`` pixels of a row of a float32 (y, x) array in C order, from column ``x`` on.
+
+    Unlike a slice it counts no reference, which costs more than the arithmetic of a short row.
+    """
+    at = array.ctypes.data + 4 * (y * array.shape[1] + x)
+    return carray(_pointer(at), (n,), np.float32)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _words(address, at, n):
+    """``n`` words of 4 bytes, ``at`` words from an address on."""
+    return carray(_pointer(address + 4 * at), (n,), np.uint32)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _read(file, address, size, offset):
+    """Read ``size`` bytes of an open file to an address."""
+    done = 0
+    while done < size:
+        got = _pread(file, _pointer(address + done), size - done, offset + done)
+        if got == 0:
+            raise EOFError("an exposure ends early")
+        if got < 0:
+            raise OSError("an exposure cannot be read")
+        done += got
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _bring(source, row, c, first, last, room):
+    """Bring frame rows [first, last) of channel ``c`` to memory, if they are not.
+
+    ``room`` uint32 (3, pixel) takes them. Gives the addresses at which row 0
+    of flux, variance and quality would begin.
+    """
+    line = 4 * row[NX]
+    offset = line * row[NY] * c
+    found = (source[0, 1] + offset, source[1, 1] + offset, source[2, 1] + offset)
+    if source[0, 0] < 0:
+        return found
+    size = line * (last - first)
+    home = room.ctypes.data
+    step = 4 * room.shape[1]
+    for i in range(3 if row[QUALITY] != 0 else 2):
+        _read(source[i, 0], home + i * step, size, found[i] + line * first)
+    home -= line * first
+    return (home, home + step, home + 2 * step)
+
+
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _load_row(
-    flux, variance, quality, mask, start, swap, use_quality, use_mask, background, floor, f, v, m
-):  # fmt: skip
+def _load_row(addresses, start, row, masks, background, floor, f, v, m):
     """Bring ``len(f)`` pixels from ``start`` on into native order.
 
     ``f`` and ``v`` become flux and variance, 0 where missing; ``m`` 1 or 0.
     """
     n = f.shape[0]
-    source_f = flux[start : start + n]
-    source_v = variance[start : start + n]
+    source_f = _words(addresses[0], start, n)
+    source_v = _words(addresses[1], start, n)
     zero = np.float32(0.0)
     one = np.float32(1.0)
     inf = np.float32(np.inf)
     # One loop each way, so that every word is touched once.
-    if swap:
+    if row[SWAP] != 0:
         for i in range(n):
             a = _float_of(_swapped(source_f[i]))
             b = _float_of(_swapped(source_v[i]))
-            good = (abs(a) < inf) & (b > zero) & (b < inf) & (a > floor)
+            good = (a > floor) & (a < inf) & (b > zero) & (b < inf)
             f[i] = a - background if good else zero
             v[i] = b if good else zero
             m[i] = one if good else zero
@@ -112,14 +165,14 @@ def _load_row(
         for i in range(n):
             a = _float_of(source_f[i])
             b = _float_of(source_v[i])
-            good = (abs(a) < inf) & (b > zero) & (b < inf) & (a > floor)
+            good = (a > floor) & (a < inf) & (b > zero) & (b < inf)
             f[i] = a - background if good else zero
             v[i] = b if good else zero
             m[i] = one if good else zero
-    if use_quality:
-        _drop(quality[start : start + n], f, v, m)
-    if use_mask:
-        _drop(mask[start : start + n], f, v, m)
+    if row[QUALITY] != 0:
+        _drop(_words(addresses[2], start, n), f, v, m)
+    if row[MASK] >= 0:
+        _drop(masks[row[MASK] + start : row[MASK] + start + n], f, v, m)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -135,30 +188,30 @@ def _drop(flags, f, v, m):
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _load_rectangle(
-    flux, variance, quality, mask, row, background, floor, y_lo, y_hi, x_lo, x_hi, sf, sv, sm
+    source, row, c, masks, background, floor, y_lo, y_hi, x_lo, x_hi, scratch
 ):  # fmt: skip
     """Load frame rows [y_lo, y_hi) and columns [x_lo, x_hi); 0 (missing) off the frame."""
+    sf, sv, sm, _, room = scratch
     nx = row[NX]
     width = x_hi - x_lo
     a = max(x_lo, 0)
     b = min(x_hi, nx)
+    first = max(y_lo, row[READ_LO])
+    last = min(y_hi, row[READ_HI])
+    some = first < last and a < b
+    addresses = _bring(source, row, c, first, last, room) if some else (0, 0, 0)
     for y in range(y_lo, y_hi):
-        f = sf[y - y_lo, :width]
-        v = sv[y - y_lo, :width]
-        m = sm[y - y_lo, :width]
-        if y < row[READ_LO] or y >= row[READ_HI] or a >= b:
-            f[:] = np.float32(0.0)
-            v[:] = np.float32(0.0)
-            m[:] = np.float32(0.0)
-            continue
-        for part in (f, v, m):
-            part[: a - x_lo] = np.float32(0.0)
-            part[b - x_lo :] = np.float32(0.0)
-        _load_row(
-            flux, variance, quality, mask, y * nx + a, row[SWAP] != 0, row[QUALITY] != 0,
-            row[MASK] >= 0, background, floor, f[a - x_lo : b - x_lo], v[a - x_lo : b - x_lo],
-            m[a - x_lo : b - x_lo],
-        )  # fmt: skip
+        here = some and first <= y < last
+        for part in (sf, sv, sm):
+            _line(part, y - y_lo, 0, a - x_lo if here else width)[:] = np.float32(0.0)
+            if here:
+                _line(part, y - y_lo, b - x_lo, x_hi - b)[:] = np.float32(0.0)
+        if here:
+            _load_row(
+                addresses, y * nx + a, row, masks, background, floor,
+                _line(sf, y - y_lo, a - x_lo, b - a), _line(sv, y - y_lo, a - x_lo, b - a),
+                _line(sm, y - y_lo, a - x_lo, b - a),
+            )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -187,8 +240,9 @@ def _bilinear_run(f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, scale, out_f, out_v)
     one = np.float32(1.0)
     nan = np.float32(np.nan)
     for i in range(out_f.shape[0]):
-        x = fx + dfx * np.float32(i)
-        y = fy + dfy * np.float32(i)
+        t = np.float32(np.int32(i))  # from 32 bits it becomes a float in one instruction
+        x = fx + dfx * t
+        y = fy + dfy * t
         a = (one - x) * (one - y)
         b = x * (one - y)
         c = (one - x) * y
@@ -206,9 +260,9 @@ def _lanczos_run(sf, sv, sm, r, c, wx, wy, scale, out_f, out_v, acc):
     """Lanczos over six rows and columns along a run of one row, constant weights."""
     n = out_f.shape[0]
     nan = np.float32(np.nan)
-    af = acc[0, :n]
-    av = acc[1, :n]
-    am = acc[2, :n]
+    af = _line(acc, 0, 0, n)
+    av = _line(acc, 1, 0, n)
+    am = _line(acc, 2, 0, n)
     af[:] = np.float32(0.0)
     av[:] = np.float32(0.0)
     am[:] = np.float32(0.0)
@@ -216,9 +270,9 @@ def _lanczos_run(sf, sv, sm, r, c, wx, wy, scale, out_f, out_v, acc):
         for i in range(LANCZOS_TAPS):
             w = wx[i] * wy[j]
             w2 = w * w
-            f = sf[r + j, c + i : c + i + n]
-            v = sv[r + j, c + i : c + i + n]
-            m = sm[r + j, c + i : c + i + n]
+            f = _line(sf, r + j, c + i, n)
+            v = _line(sv, r + j, c + i, n)
+            m = _line(sm, r + j, c + i, n)
             for p in range(n):
                 af[p] += w * f[p]
                 av[p] += w2 * v[p]
@@ -281,25 +335,20 @@ def _strip_bounds(row, drift, taps, y_lo, y_hi):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _drift_strip(
-    frames, row, drift, lanczos, background, floor, scale, y_lo, y_hi, strip_lo, scratch,
-    out_f, out_v,
+    source, row, c, masks, drift, lanczos, background, floor, scale, y_lo, y_hi, scratch,
+    out_f, out_v, at,
 ):  # fmt: skip
     """Resample rows [y_lo, y_hi) of the tile where the geometry is nearly a pure shift."""
-    flux, variance, quality, mask = frames
-    sf, sv, sm, acc = scratch
+    sf, sv, sm, acc, _ = scratch
     taps = LANCZOS_TAPS if row[KIND] == DRIFT_LANCZOS else 2
     ry, ry_hi, rx, rx_hi = _strip_bounds(row, drift, taps, y_lo, y_hi)
     if ry_hi - ry > sf.shape[0] or rx_hi - rx > sf.shape[1]:
         raise ValueError("an exposure drifts further against the tile than its scratch allows")
-    _load_rectangle(
-        flux, variance, quality, mask, row, background, floor, ry, ry_hi, rx, rx_hi, sf, sv, sm
-    )
+    _load_rectangle(source, row, c, masks, background, floor, ry, ry_hi, rx, rx_hi, scratch)
     before = taps // 2 - 1
     wx = np.empty(LANCZOS_TAPS, np.float32)
     wy = np.empty(LANCZOS_TAPS, np.float32)
     for y in range(y_lo, y_hi):
-        out_row_f = out_f[y - strip_lo]
-        out_row_v = out_v[y - strip_lo]
         x = row[COL_LO]
         hi = row[COL_HI]
         while x < hi:
@@ -310,75 +359,72 @@ def _drift_strip(
             end = _run_end(drift[y, 0], drift[y, 1], ix, x, hi)
             end = min(end, _run_end(drift[y, 2], drift[y, 3], iy, x, hi))
             r = y + iy - ry - before
-            c = x + ix - rx - before
+            q = x + ix - rx - before
             if taps == 2:
                 n = end - x
                 _bilinear_run(
-                    sf[r, c : c + n + 1], sf[r + 1, c : c + n + 1],
-                    sv[r, c : c + n + 1], sv[r + 1, c : c + n + 1],
-                    sm[r, c : c + n + 1], sm[r + 1, c : c + n + 1],
+                    _line(sf, r, q, n + 1), _line(sf, r + 1, q, n + 1),
+                    _line(sv, r, q, n + 1), _line(sv, r + 1, q, n + 1),
+                    _line(sm, r, q, n + 1), _line(sm, r + 1, q, n + 1),
                     np.float32(ux - ix), np.float32(drift[y, 1]),
                     np.float32(uy - iy), np.float32(drift[y, 3]),
-                    scale, out_row_f[x:end], out_row_v[x:end],
+                    scale, _line(out_f, at + y - y_lo, x, n), _line(out_v, at + y - y_lo, x, n),
                 )  # fmt: skip
             else:
                 end = min(end, _phase_end(ux, drift[y, 1], x, end))
                 end = min(end, _phase_end(uy, drift[y, 3], x, end))
                 _weights_at(lanczos, ux - ix, wx)
                 _weights_at(lanczos, uy - iy, wy)
+                n = end - x
                 _lanczos_run(
-                    sf, sv, sm, r, c, wx, wy, scale, out_row_f[x:end], out_row_v[x:end], acc
-                )
+                    sf, sv, sm, r, q, wx, wy, scale,
+                    _line(out_f, at + y - y_lo, x, n), _line(out_v, at + y - y_lo, x, n), acc,
+                )  # fmt: skip
             x = end
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _copy_strip(frames, row, background, floor, scale, y_lo, y_hi, strip_lo, scratch, out_f, out_v):
+def _copy_strip(
+    source, row, c, masks, background, floor, scale, y_lo, y_hi, scratch, out_f, out_v, at
+):  # fmt: skip
     """Copy rows [y_lo, y_hi) of the tile where the lattices are one."""
-    flux, variance, quality, mask = frames
-    sf, sv, sm, _ = scratch
-    a, b = row[COL_LO], row[COL_HI]
+    sf, sv, sm, _, _ = scratch
+    a, n = row[COL_LO], row[COL_HI] - row[COL_LO]
     _load_rectangle(
-        flux, variance, quality, mask, row, background, floor, y_lo + row[SHIFT_Y],
-        y_hi + row[SHIFT_Y], a + row[SHIFT_X], b + row[SHIFT_X], sf, sv, sm,
+        source, row, c, masks, background, floor, y_lo + row[SHIFT_Y], y_hi + row[SHIFT_Y],
+        a + row[SHIFT_X], a + n + row[SHIFT_X], scratch,
     )  # fmt: skip
-    for y in range(y_lo, y_hi):
-        i = y - y_lo
+    for i in range(y_hi - y_lo):
         _copy_row(
-            sf[i, : b - a], sv[i, : b - a], sm[i, : b - a], scale,
-            out_f[y - strip_lo, a:b], out_v[y - strip_lo, a:b],
+            _line(sf, i, 0, n), _line(sv, i, 0, n), _line(sm, i, 0, n), scale,
+            _line(out_f, at + i, a, n), _line(out_v, at + i, a, n),
         )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _load_frame(frames, row, background, floor, scratch, frame):
+def _load_frame(source, row, c, masks, background, floor, scratch, frame):
     """A whole frame as interleaved (flux, variance), NaN where missing, with a border."""
-    flux, variance, quality, mask = frames
-    sf, sv, sm, _ = scratch
+    sf, sv, sm, _, _ = scratch
     nan = np.float32(np.nan)
     ny, nx = row[NY], row[NX]
     width = nx + 2 * BORDER
-    frame[: BORDER * width] = nan
-    frame[(ny + BORDER) * width : (ny + 2 * BORDER) * width] = nan
-    for y in range(ny):
-        line = frame[(y + BORDER) * width : (y + BORDER + 1) * width]
-        if y < row[READ_LO] or y >= row[READ_HI]:
-            line[:] = nan
-            continue
-        line[:BORDER] = nan
-        line[nx + BORDER :] = nan
-        f = sf[0, :nx]
-        v = sv[0, :nx]
-        m = sm[0, :nx]
-        _load_row(
-            flux, variance, quality, mask, y * nx, row[SWAP] != 0, row[QUALITY] != 0,
-            row[MASK] >= 0, background, floor, f, v, m,
-        )  # fmt: skip
-        body = line[BORDER : nx + BORDER]
-        for i in range(nx):
-            good = m[i] > np.float32(0.0)
-            body[i, 0] = f[i] if good else nan
-            body[i, 1] = v[i] if good else nan
+    frame[: (row[READ_LO] + BORDER) * width] = nan
+    frame[(row[READ_HI] + BORDER) * width : (ny + 2 * BORDER) * width] = nan
+    for first in range(row[READ_LO], row[READ_HI], STRIP_ROWS):
+        last = min(first + STRIP_ROWS, row[READ_HI])
+        _load_rectangle(source, row, c, masks, background, floor, first, last, 0, nx, scratch)
+        for y in range(first, last):
+            line = frame[(y + BORDER) * width : (y + BORDER + 1) * width]
+            line[:BORDER] = nan
+            line[nx + BORDER :] = nan
+            body = line[BORDER : nx + BORDER]
+            f = _line(sf, y - first, 0, nx)
+            v = _line(sv, y - first, 0, nx)
+            m = _line(sm, y - first, 0, nx)
+            for i in range(nx):
+                good = m[i] > np.float32(0.0)
+                body[i, 0] = f[i] if good else nan
+                body[i, 1] = v[i] if good else nan
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -499,11 +545,12 @@ def _pad_missing(values, members, p_lo, n, work, n_valid):
     So the valid ones sit in the middle ranks, and one network serves any
     number of them. ``n_valid`` float32 (pixel,) is filled with that number.
     """
-    next_filler = work[members.shape[0], :n]
+    next_filler = _line(work, members.shape[0], 0, n)
     next_filler[:] = -np.float32(np.inf)
-    n_valid[:n] = np.float32(0.0)
+    number = n_valid[:n]
+    number[:] = np.float32(0.0)
     for k in range(members.shape[0]):
-        _pad_one(values[members[k], p_lo : p_lo + n], work[k, :n], next_filler, n_valid[:n])
+        _pad_one(_line(values, members[k], p_lo, n), _line(work, k, 0, n), next_filler, number)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -533,7 +580,7 @@ def _exchange(low, high):
 def _middle(work, network, n_members, n, n_valid, out):
     """Run the network and take the median of each pixel's valid values; NaN without any."""
     for k in range(network.shape[0]):
-        _exchange(work[network[k, 0], :n], work[network[k, 1], :n])
+        _exchange(_line(work, network[k, 0], 0, n), _line(work, network[k, 1], 0, n))
     nan = np.float32(np.nan)
     half = np.float32(0.5)
     even = n_members % 2 == 0
@@ -550,10 +597,12 @@ def _middle(work, network, n_members, n, n_valid, out):
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _deviations(values, members, p_lo, n, centre, work):
     """Absolute deviations from ``centre``, padded as in :func:`_pad_missing`."""
-    next_filler = work[members.shape[0], :n]
+    next_filler = _line(work, members.shape[0], 0, n)
     next_filler[:] = -np.float32(np.inf)
     for k in range(members.shape[0]):
-        _deviate_one(values[members[k], p_lo : p_lo + n], centre[:n], work[k, :n], next_filler)
+        _deviate_one(
+            _line(values, members[k], p_lo, n), centre[:n], _line(work, k, 0, n), next_filler
+        )
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -659,19 +708,50 @@ def _median_variance(
 
     d is the relative scatter of 1/sigma; of two values the median is the mean.
     """  # fmt: skip
-    sums[:3, :n] = 0.0
     size = members.shape[0]
+    _exposure_time(values, members, times, p_lo, n, n_valid, sums[0], time)
+    if size <= FEW:
+        _add_inverses(values, variances, members, p_lo, n, partial)
+        _settle_median(partial[0, :n], partial[1, :n], n_valid[:n], size, c_n, variance)
+        return
+    sums[:2, :n] = 0.0
     for first in range(0, size, FEW):
         # A few exposures are added in float32, which is twice as fast; all of them in float64.
-        partial[:, :n] = np.float32(0.0)
-        for k in range(first, min(first + FEW, size)):
-            e = members[k]
-            f = values[e, p_lo : p_lo + n]
-            _invert_one(f, variances[e, p_lo : p_lo + n], partial[0, :n], partial[1, :n])
-            _expose_one(f, np.float32(times[e]), partial[2, :n])
-        for i in range(3):
+        some = members[first : min(first + FEW, size)]
+        _add_inverses(values, variances, some, p_lo, n, partial)
+        for i in range(2):
             _add_partial(partial[i, :n], sums[i, :n])
-    _settle_median(sums[0, :n], sums[1, :n], sums[2, :n], n_valid[:n], size, c_n, variance, time)
+    _settle_median(sums[0, :n], sums[1, :n], n_valid[:n], size, c_n, variance)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _exposure_time(values, members, times, p_lo, n, n_valid, total, out):
+    """Add up the exposure times of each pixel's valid values."""
+    first = times[members[0]]
+    same = True
+    for k in range(members.shape[0]):
+        same = same and times[members[k]] == first
+    if same:
+        for p in range(n):
+            out[p] = np.float32(first * np.float64(n_valid[p]))
+        return
+    total[:n] = 0.0
+    for k in range(members.shape[0]):
+        _expose_one(_line(values, members[k], p_lo, n), times[members[k]], total[:n])
+    for p in range(n):
+        out[p] = np.float32(total[p])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _add_inverses(values, variances, members, p_lo, n, partial):
+    """Sum of 1/sigma and of its square over a few exposures, the first two rows of ``partial``."""
+    inverse = _line(partial, 0, 0, n)
+    square = _line(partial, 1, 0, n)
+    inverse[:] = np.float32(0.0)
+    square[:] = np.float32(0.0)
+    for k in range(members.shape[0]):
+        e = members[k]
+        _invert_one(_line(values, e, p_lo, n), _line(variances, e, p_lo, n), inverse, square)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -689,9 +769,8 @@ def _invert_one(f, v, inverse, square):
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _expose_one(f, t, time):
     """Add the exposure time where there is a value."""
-    zero = np.float32(0.0)
     for p in range(f.shape[0]):
-        time[p] += t if f[p] == f[p] else zero
+        time[p] += t if f[p] == f[p] else 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -701,7 +780,8 @@ def _add_partial(partial, total):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _settle_median(inverse, square, st, n_valid, most, c_n, variance, time):
+def _settle_median(inverse, square, n_valid, most, c_n, variance):
+    """The variance out of the sums, float32 or float64."""
     two = np.float32(2.0)
     some = np.float32(0.5)
     nan = np.float32(np.nan)
@@ -709,19 +789,20 @@ def _settle_median(inverse, square, st, n_valid, most, c_n, variance, time):
     pairs = np.int32(0)
     fewer = np.int32(0)
     for p in range(inverse.shape[0]):
-        time[p] = np.float32(st[p])
         pairs += np.int32(1) if n_valid[p] == two else np.int32(0)
         fewer += np.int32(1) if n_valid[p] != all_of_them else np.int32(0)
     if fewer == 0:  # the factors need not be looked up for each pixel
         c, a = np.float64(c_n[0, most]), np.float64(c_n[1, most])
         for p in range(inverse.shape[0]):
-            per_total2 = np.float64(most) / (inverse[p] * inverse[p])
+            total = np.float64(inverse[p])
+            per_total2 = np.float64(most) / (total * total)
             scatter = square[p] * per_total2 - 1.0
             variance[p] = np.float32(c * per_total2 * (1.0 + a * scatter))
     else:
         for p in range(inverse.shape[0]):
             number = n_valid[p]
-            per_total2 = number / (inverse[p] * inverse[p])
+            total = np.float64(inverse[p])
+            per_total2 = number / (total * total)
             scatter = square[p] * per_total2 - 1.0
             spread = 1.0 + c_n[1, np.int64(number)] * scatter
             value = np.float32(c_n[0, np.int64(number)] * per_total2 * spread)
@@ -729,7 +810,8 @@ def _settle_median(inverse, square, st, n_valid, most, c_n, variance, time):
     if pairs == 0:
         return
     for p in range(inverse.shape[0]):
-        per_total2 = two / (inverse[p] * inverse[p])
+        total = np.float64(inverse[p])
+        per_total2 = two / (total * total)
         scatter = square[p] * per_total2 - 1.0
         exact = (1.0 + scatter) / ((1.0 - scatter) * (1.0 - scatter))
         value = np.float32(c_n[0, 2] * per_total2 * exact)
@@ -1203,28 +1285,14 @@ def _store_rows(outs, at, lo, hi, tx, first_y, first_x, stages, stage, planes):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _views(addresses, e, c, row, masks):
-    """Flat views of one channel of one exposure: flux, variance, quality bits, mask."""
-    pixels = row[NY] * row[NX]
-    # Only rows from READ_LO on are in memory: the views start where row 0 would be.
-    step = 4 * row[NX] * (c * (row[READ_HI] - row[READ_LO]) - row[READ_LO])
-    flux = carray(_pointer(addresses[e, 0] + step), (pixels,), np.uint32)
-    variance = carray(_pointer(addresses[e, 1] + step), (pixels,), np.uint32)
-    # Where there is none, any readable address does: the flag keeps it unread.
-    third = addresses[e, 2] + step if row[QUALITY] != 0 else addresses[e, 0] + step
-    quality = carray(_pointer(third), (pixels,), np.uint32)
-    at = max(row[MASK], 0)
-    return flux, variance, quality, masks[at : at + pixels] if row[MASK] >= 0 else masks[:0]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def _rooms(table, tx, run):
     """Room for the rows, the frame and the run of pixels that are worked on.
 
     Returns
     -------
-    scratch : float32 (3 x (y, x), and (3, x))
-        Flux, variance and validity of an exposure's rows, and sums along one row.
+    scratch : float32 (3 x (y, x), and (3, x)), uint32 (3, word)
+        Flux, variance and validity of an exposure's rows, sums along one row, and
+        the rows as they are read.
     frame : float32 (pixel, 2)
         A bordered frame of the largest exposure that is gathered.
     work : float32 and float64
@@ -1232,7 +1300,9 @@ def _rooms(table, tx, run):
     """
     widest = tx
     tallest_frame = 0
+    longest = 0
     for e in range(table.shape[0]):
+        longest = max(longest, table[e, NX])
         if table[e, GATHERED] >= 0:
             widest = max(widest, table[e, NX])
             tallest_frame = max(
@@ -1244,6 +1314,7 @@ def _rooms(table, tx, run):
         np.empty((STRIP_ROWS + 2 * MARGIN, width), np.float32),
         np.empty((STRIP_ROWS + 2 * MARGIN, width), np.float32),
         np.empty((3, width), np.float32),
+        np.empty((3, (STRIP_ROWS + 2 * MARGIN) * longest), np.uint32),
     )
     work = (
         np.empty((table.shape[0] + 1, run), np.float32),
@@ -1257,7 +1328,7 @@ def _rooms(table, tx, run):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _gather_all(
-    addresses, table, present, background, floor, scale, masks, maps, pointers, indices,
+    sources, table, present, background, floor, scale, masks, maps, pointers, indices,
     table_weights, lanczos, ty, tx, scratch, frame,
 ):  # fmt: skip
     """Resample the exposures that are no shift of the tile: their whole frames, all channels.
@@ -1279,8 +1350,7 @@ def _gather_all(
         for c in range(n_channels):
             if not present[e, c]:
                 continue
-            frames = _views(addresses, e, c, row, masks)
-            _load_frame(frames, row, background[e, c], floor[e, c], scratch, frame)
+            _load_frame(sources[e], row, c, masks, background[e, c], floor[e, c], scratch, frame)
             _gather_frame(
                 frame, row,
                 maps[:, m_at : m_at + part] if row[KIND] != EXACT else maps[:, :0],
@@ -1291,8 +1361,19 @@ def _gather_all(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _blank_around(out, first, last, a, b):
+    """Make missing what lies beside the rows [first, last) and the columns [a, b)."""
+    width = out.shape[1]
+    for y in range(out.shape[0]):
+        here = first <= y < last
+        _line(out, y, 0, a if here else width)[:] = np.float32(np.nan)
+        if here:
+            _line(out, y, b, width - b)[:] = np.float32(np.nan)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _fill_strip(
-    addresses, e, c, row, masks, gathered, drift, lanczos, background, floor, scale,
+    source, row, c, masks, gathered, drift, lanczos, background, floor, scale,
     s_lo, s_hi, scratch, out_f, out_v,
 ):  # fmt: skip
     """Bring the rows [s_lo, s_hi) of an exposure's channel onto the tile, NaN beside it.
@@ -1302,30 +1383,30 @@ def _fill_strip(
     a, b = row[COL_LO], row[COL_HI]
     y_lo = max(s_lo, row[ROW_LO])
     y_hi = min(s_hi, row[ROW_HI])
-    if y_lo != s_lo or y_hi != s_hi or a != 0 or b != out_f.shape[1]:
-        out_f[:] = np.float32(np.nan)
-        out_v[:] = np.float32(np.nan)
+    for out in (out_f, out_v):
+        _blank_around(out, y_lo - s_lo, y_hi - s_lo, a, b)
     if y_lo >= y_hi:
         return False
     if row[GATHERED] >= 0:
-        source = gathered[:, row[GATHERED], c]
-        out_f[y_lo - s_lo : y_hi - s_lo, a:b] = source[0, y_lo:y_hi, a:b]
-        out_v[y_lo - s_lo : y_hi - s_lo, a:b] = source[1, y_lo:y_hi, a:b]
-        return True
-    frames = _views(addresses, e, c, row, masks)
-    if row[KIND] == COPY:
-        _copy_strip(frames, row, background, floor, scale, y_lo, y_hi, s_lo, scratch, out_f, out_v)
+        found = gathered[:, row[GATHERED], c]
+        out_f[y_lo - s_lo : y_hi - s_lo, a:b] = found[0, y_lo:y_hi, a:b]
+        out_v[y_lo - s_lo : y_hi - s_lo, a:b] = found[1, y_lo:y_hi, a:b]
+    elif row[KIND] == COPY:
+        _copy_strip(
+            source, row, c, masks, background, floor, scale, y_lo, y_hi, scratch,
+            out_f, out_v, y_lo - s_lo,
+        )  # fmt: skip
     else:
         _drift_strip(
-            frames, row, drift, lanczos, background, floor, scale, y_lo, y_hi, s_lo, scratch,
-            out_f, out_v,
+            source, row, c, masks, drift, lanczos, background, floor, scale, y_lo, y_hi, scratch,
+            out_f, out_v, y_lo - s_lo,
         )  # fmt: skip
     return True
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def stack_slab(
-    addresses, table, present, background, floor, scale, weights, times, masks,
+    sources, table, present, background, floor, scale, weights, times, masks,
     drift, maps, pointers, indices, table_weights, lanczos,
     selections, sizes, networks, network_ends, c_n, steps, step_ends, rules,
     padded, planes, white, white_n, run,
@@ -1334,9 +1415,11 @@ def stack_slab(
 
     Parameters
     ----------
-    addresses : int64 (exposure, 3)
-        Addresses of the first of these channels' flux, variance and quality:
-        4-byte words, C order (channel, y, x), rows READ_LO to READ_HI.
+    sources : int64 (exposure, 3, 2)
+        Where the first of these channels' flux, variance and quality lie: an
+        open file and the offset in it, or -1 and an address. 4-byte words, C
+        order (channel, y, x). Of a file the rows of a strip are read when they
+        are needed: they stay in the cache of the processor.
     table : int64 (exposure, N_COLUMNS)
         Kind of geometry, frame shape, flags, and the part of the tile touched.
     present : bool (exposure, channel)
@@ -1385,7 +1468,7 @@ def stack_slab(
     behind = _rows_behind(lag, n_channels, n_exposures, sizes.shape[0], tx)
     scratch, frame, work = _rooms(table, tx, run)
     gathered = _gather_all(
-        addresses, table, present, background, floor, scale, masks, maps, pointers, indices,
+        sources, table, present, background, floor, scale, masks, maps, pointers, indices,
         table_weights, lanczos, ty, tx, scratch, frame,
     )  # fmt: skip
     for s_lo in range(0, ty, STRIP_ROWS):
@@ -1396,14 +1479,14 @@ def stack_slab(
                 values[:, :held] = behind[0][0, c]
                 variances[:, :held] = behind[0][1, c]
             for e in range(n_exposures):
-                out_f = values[e, held : held + n_pixels].reshape((s_hi - s_lo, tx))
-                out_v = variances[e, held : held + n_pixels].reshape((s_hi - s_lo, tx))
+                out_f = _line(values, e, held, n_pixels).reshape((s_hi - s_lo, tx))
+                out_v = _line(variances, e, held, n_pixels).reshape((s_hi - s_lo, tx))
                 if not present[e, c]:
                     out_f[:] = np.float32(np.nan)
                     out_v[:] = np.float32(np.nan)
                     continue
                 touched = _fill_strip(
-                    addresses, e, c, table[e], masks, gathered, drift[e], lanczos,
+                    sources[e], table[e], c, masks, gathered, drift[e], lanczos,
                     background[e, c], floor[e, c], scale[e], s_lo, s_hi, scratch, out_f, out_v,
                 )  # fmt: skip
                 if touched and white.shape[0]:

@@ -1,0 +1,83 @@
+"""Compiled loops between a block's planes and what is written of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_KEEPS_NAN = {"contract", "reassoc", "nsz", "arcp"}
+"""The fast-math flags that keep NaN meaningful."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
+def pack_chunk(values, z, y, x, fill, chunk):
+    """Fill an inner chunk with the values from (z, y, x) on; NaN, and what lies beyond, is fill.
+
+    Parameters
+    ----------
+    values : float32 (z, y, x)
+        In C order.
+    z, y, x : int
+        Where the chunk begins, inside of ``values``.
+    fill : the chunk's type
+        Value of what was never written: NaN or 0.
+    chunk : any number (z, y, x)
+        Filled; in C order.
+
+    Returns
+    -------
+    bool
+        Whether there is anything but fill.
+    """
+    depth = min(chunk.shape[0], values.shape[0] - z)
+    height = min(chunk.shape[1], values.shape[1] - y)
+    width = min(chunk.shape[2], values.shape[2] - x)
+    if (depth, height, width) != chunk.shape:
+        chunk[:] = fill
+    source = values.reshape(-1)
+    target = chunk.reshape(-1)
+    n = np.int32(0)
+    for k in range(depth):
+        for j in range(height):
+            # Unsigned: a sum that might be negative would keep the loop from vector instructions.
+            a = np.uint64(((z + k) * values.shape[1] + y + j) * values.shape[2] + x)
+            b = np.uint64((k * chunk.shape[1] + j) * chunk.shape[2])
+            for i in range(np.uint64(width)):
+                value = source[a + i]
+                some = (value == value) & (value != fill)
+                target[b + i] = value if some else fill
+                n += np.int32(1) if some else np.int32(0)
+    return n > 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
+def mean_over_channels(flux):
+    """Mean over the channels without what is NaN or infinite, and how many entered it.
+
+    Parameters
+    ----------
+    flux : float32 (z, y, x)
+
+    Returns
+    -------
+    mean, number : float32 (y, x)
+        NaN where none did.
+    """
+    _, height, width = flux.shape
+    total = np.zeros((height, width), np.float64)
+    count = np.zeros((height, width), np.float32)
+    mean = np.empty((height, width), np.float32)
+    infinite = np.float32(np.inf)
+    for channel in flux:
+        for y in range(height):
+            values, sums, number = channel[y], total[y], count[y]
+            for x in range(width):
+                valid = abs(values[x]) < infinite
+                sums[x] += np.float64(values[x]) if valid else 0.0
+                number[x] += np.float32(1.0) if valid else np.float32(0.0)
+    for y in range(height):
+        for x in range(width):
+            some = count[y, x] > 0
+            mean[y, x] = total[y, x] / count[y, x] if some else np.nan
+            count[y, x] = count[y, x] if some else np.nan
+    return mean, count

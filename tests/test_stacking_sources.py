@@ -1,0 +1,85 @@
+"""Exposures that change or fail while the kernel reads them: an error that names the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from exposure_cubes import file_cube
+
+from musedask import stack
+from musedask.errors import FileError
+from musedask.stacking import block
+
+SHAPE = (6, 20, 24)
+
+
+def values(n: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(n)
+    return rng.standard_normal(SHAPE).astype(np.float32), np.ones(SHAPE, np.float32)
+
+
+def cubes(folder: Path) -> list[xr.Dataset]:
+    return [file_cube(folder, *values(n), n) for n in range(2)]
+
+
+def cube_paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.fits"))
+
+
+@pytest.mark.parametrize("left", [0.3, 0.9], ids=["within DATA", "within STAT"])
+def test_an_exposure_that_is_cut_short_while_it_is_read_is_named(
+    left: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lazy = stack(cubes(tmp_path), methods=["mean"])["mean"]
+    victim = cube_paths(tmp_path)[1]
+    announce = block._Sources.announce
+
+    def cut_after_the_check(sources: block._Sources, lo: int, hi: int) -> None:
+        announce(sources, lo, hi)  # has opened and checked all
+        os.truncate(victim, int(left * victim.stat().st_size))
+
+    monkeypatch.setattr(block._Sources, "announce", cut_after_the_check)
+    with pytest.raises(FileError, match=f"{victim.name}: was cut short while it was read"):
+        lazy["flux"].compute()
+
+
+def test_an_exposure_that_the_system_cannot_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lazy = stack(cubes(tmp_path), methods=["mean"])["mean"]
+    of_slab = block._Sources.of_slab
+
+    def with_a_folder(sources: block._Sources, lo: int) -> np.ndarray:
+        found = of_slab(sources, lo)
+        folder = os.open(tmp_path, os.O_RDONLY)
+        sources._files["a folder"] = folder
+        found[0, 0, 0] = folder  # pread refuses
+        return found
+
+    monkeypatch.setattr(block._Sources, "of_slab", with_a_folder)
+    with pytest.raises(FileError, match=r"cannot be read; check the disk"):
+        lazy["flux"].compute()
+
+
+def test_all_files_are_closed_after_a_block_and_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lazy = stack(cubes(tmp_path), methods=["mean"])["mean"]["flux"]
+
+    def opened() -> set[str]:
+        return {
+            os.readlink(f"/proc/self/fd/{n}")
+            for n in os.listdir("/proc/self/fd")
+            if os.path.exists(f"/proc/self/fd/{n}")
+        }
+
+    lazy.compute()
+    assert not {os.fspath(path) for path in cube_paths(tmp_path)} & opened()
+    monkeypatch.setattr(block.k, "stack_slab", lambda *_: (_ for _ in ()).throw(EOFError("early")))
+    with pytest.raises(FileError):
+        lazy.compute()
+    assert not {os.fspath(path) for path in cube_paths(tmp_path)} & opened()
