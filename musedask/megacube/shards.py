@@ -77,6 +77,8 @@ class ShardCodec:
         counts = tuple(size // step for size, step in zip(shard, self.inner, strict=True))
         index = np.full((*counts, 2), _ABSENT, dtype="<u8")
         chunk = np.empty(self.inner, dtype=self.dtype)
+        if isinstance(values, np.ndarray):
+            values = np.ascontiguousarray(values, dtype=np.float32)
         offset = 0
         for where in itertools.product(*map(range, counts)):
             if not self._fill(chunk, values, where):
@@ -97,8 +99,8 @@ class ShardCodec:
         if not isinstance(values, np.ndarray):
             values = values[tuple(slice(a, a + n) for a, n in zip(starts, self.inner, strict=True))]
             starts = [0, 0, 0]
-        plain = np.ascontiguousarray(values, dtype=np.float32)
-        return bool(pack_chunk(plain, *starts, chunk.dtype.type(self.fill), chunk))
+        z, y, x = starts
+        return bool(pack_chunk(values, z, y, x, chunk.dtype.type(self.fill), chunk))
 
     def _pack(self, chunk: Array) -> bytes | memoryview:
         """The stored form of an inner chunk."""
