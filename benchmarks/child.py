@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compiled import names, signatures
 from benchmarks.jobs import Job, Place, Prepared, UnavailableError
 from benchmarks.peers import load
 
@@ -51,10 +52,12 @@ def main(arguments: list[str]) -> None:
     line.tell("ready", files=[os.fspath(path) for path in prepared.files], compile_s=compile_s)
     line.wait()
     _forget_peak()
+    known = None if prepared.warm_up is None else signatures()
     wall, cpu = time.perf_counter(), _cpu()
     result = prepared.run()
     wall, cpu = time.perf_counter() - wall, _cpu() - cpu
-    line.tell("done", wall_s=wall, cpu_s=cpu, peak_rss=_peak())
+    late = [] if known is None else names(signatures() - known)
+    line.tell("done", wall_s=wall, cpu_s=cpu, peak_rss=_peak(), late=late)
     line.wait()
     comparison = prepared.compare(result)
     line.tell(

@@ -18,7 +18,6 @@ from astropy.io import fits
 
 from benchmarks.jobs import Array, DataSpec
 from musedask.errors import FileError
-from musedask.simulation.cube_file import CubeFile
 
 DATA_VERSION = 1
 """Raise it when equal specifications give other bytes."""
@@ -172,6 +171,9 @@ def _image_header(shape: tuple[int, int, int], cards: dict[str, Any]) -> fits.He
 
 
 def _write(spec: DataSpec, n: int, path: Path) -> None:
+    # Here, since the processes of jobs find their files made: its room takes a second to import.
+    from musedask.simulation.cube_file import CubeFile
+
     shape = (spec.n_channels, spec.side, spec.side)
     primary = fits.PrimaryHDU().header
     primary.update({

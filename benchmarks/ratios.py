@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.jobs import Job
 from benchmarks.records import Record
 
 
@@ -46,14 +47,14 @@ class Side:
     quantity: str
     """What :meth:`Record.value` knows."""
 
+    def is_of(self, benchmark: str, job: Job) -> bool:
+        """Whether it is a quantity of this job."""
+        names = (job.label, job.options.get("role"))
+        return (benchmark, job.case) == (self.benchmark, self.case) and self.name in names
+
     def matches(self, record: Record) -> bool:
         """Whether a record is of this job and counts."""
-        job = record.job
-        names = (job.label, job.options.get("role"))
-        return (
-            record.counts and record.benchmark == self.benchmark
-            and job.case == self.case and self.name in names
-        )  # fmt: skip
+        return record.counts and self.is_of(record.benchmark, record.job)
 
     def by_round(self, records: Iterable[Record]) -> dict[tuple[str, int], float]:
         """(run, round) -> value."""

@@ -58,6 +58,8 @@ class Record:
     """Processor time of everybody else on the machine in that time."""
     load: tuple[float, ...] = ()
     """Load averages of 1, 5 and 15 minutes at the start."""
+    late: tuple[str, ...] = ()
+    """Compiled functions that its warm-up did not reach: loaded or compiled while it was timed."""
     comparison: Mapping[str, Any] = field(default_factory=dict)
     """How far the result is from the reference."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -110,7 +112,8 @@ class Record:
         numbers = {f.name for f in fields(cls) if f.default is not None and f.type == "float"}
         for key in numbers & found.keys():
             found[key] = math.nan if found[key] is None else found[key]
-        found["load"] = tuple(found["load"])
+        for key in ("load", "late"):
+            found[key] = tuple(found.get(key, ()))
         return cls(**found, job=Job(**job, data=None if data is None else DataSpec(**data)))
 
 

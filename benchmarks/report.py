@@ -56,12 +56,22 @@ def _about(records: Sequence[Record], size: str) -> Iterator[str]:
     yield ""
     yield f"- Command: {', '.join(_commands(records, size))}"
     yield f"- Machine: {'; '.join(machines)}"
+    touched = Spread.of(r.machine.get("touch_s_per_gib", math.nan) for r in records)
+    if touched.n:
+        yield f"- First use of a GiB of memory, beforehand: {_spread(touched, ' s')}"
     yield f"- Commit {', '.join(commits)}; {dates[0]} to {dates[-1]}"
     yield f"- {', '.join(f'{name} {number}' for name, number in sorted(versions.items()))}"
     yield (
         f"- {disturbed} of {len(records)} measurements were disturbed: others took more than "
         f"{_DISTURBED:.0%} of a core meanwhile (marked with *)."
     )
+    late = [record for record in records if record.late]
+    if late:
+        jobs = dict.fromkeys(f"{record.job.case}: {record.job.label}" for record in late)
+        yield (
+            f"- {len(late)} of them loaded or compiled code while they were timed (marked with !): "
+            f"{', '.join(jobs)}."
+        )
     yield ""
 
 
@@ -150,6 +160,7 @@ def _row(rows: Sequence[Record], case: Sequence[Record], first: str) -> str:
     columns.append(", ".join(sorted({r.cache for r in counted})))
     columns.append(_more(counted))
     mark = " *" if any(_is_disturbed(r) for r in counted) else ""
+    mark += " !" if any(r.late for r in counted) else ""
     return f"| {label}{mark} | {' | '.join(columns)} |"
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from benchmarks import machine, page_cache
 from benchmarks.exposures import kind_of, make_exposures, used_bytes
 from benchmarks.jobs import Job
 from benchmarks.meter import Memory, Moment, memory, tree
-from benchmarks.peers import PEERS, family
+from benchmarks.peers import family
 from benchmarks.records import COUNTED, FAILED, UNAVAILABLE, WRONG, Record, append
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +49,8 @@ class Settings:
     """Most that the data may take."""
     timeout_s: float = 3600.0
     """A job that takes longer has failed."""
+    memory: Mapping[str, float] = field(default_factory=dict)
+    """What :func:`benchmarks.guest_memory.touch_memory` found, for the records."""
     run: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
     """Name of this run."""
 
@@ -77,8 +79,9 @@ def run_cases(
     settings.output.mkdir(parents=True, exist_ok=True)
     sweep(settings.work)
     path = settings.output / f"{settings.benchmark}_{settings.size}_{settings.run}.jsonl"
-    if any(job.peer in PEERS and family(job.peer) == "musedask" for jobs in cases for job in jobs):
-        compile_beforehand(settings)
+    ours = [job for jobs in cases for job in jobs if family(job.peer) == "musedask"]
+    if ours:
+        compile_beforehand(ours, settings, say)
     records: list[Record] = []
     for jobs in cases:
         given_up: set[str] = set()
@@ -108,19 +111,34 @@ def sweep(work: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def compile_beforehand(settings: Settings) -> None:
-    """Fill the cache of compiled code in a process of its own.
+def compile_beforehand(jobs: Sequence[Job], settings: Settings, say: Callable[[str], None]) -> None:
+    """Fill the cache of compiled code, and the stores that jobs read, in a process of its own.
 
     A job that compiles keeps the compiler's memory, hundreds of megabytes that are not its own.
     """
-    settings.work.mkdir(parents=True, exist_ok=True)
+    stores = _stores(settings)
+    say("code      compiling what the jobs need, if that was not done before")
     with tempfile.TemporaryDirectory(
         prefix=f"{_SCRATCH}{os.getpid()}-", dir=settings.work
     ) as folder:
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.peers.compiling", folder],
-            cwd=_ROOT, check=True, stdout=subprocess.DEVNULL,
+        run = subprocess.run(
+            [sys.executable, "-m", "benchmarks.peers.compiling", os.fspath(stores), folder],
+            cwd=_ROOT, check=False, input="\n".join(job.to_json() for job in jobs),
+            capture_output=True, text=True,
         )  # fmt: skip
+    if run.returncode != 0:  # whichever job has the fault will tell it again
+        say(f"code      not all was compiled (status {run.returncode}): {_tail(run.stderr)}")
+
+
+def _stores(settings: Settings) -> Path:
+    stores = settings.work / "stores"
+    stores.mkdir(parents=True, exist_ok=True)
+    return stores
+
+
+def _tail(text: str) -> str:
+    text = text.strip()
+    return f"...{text[-_LOG_TAIL:]}" if len(text) > _LOG_TAIL else text
 
 
 def in_words(record: Record) -> str:
@@ -128,23 +146,29 @@ def in_words(record: Record) -> str:
     name = f"{record.job.case:14} {record.job.label:24}"
     if not record.counts:
         return f"{name} {record.state}: {record.reason}"
+    late = f"  compiled or loaded meanwhile: {_few(record.late)}" if record.late else ""
     return (
         f"{name} {record.wall_s:9.3f} s wall {record.cpu_s:9.3f} s cpu "
-        f"{record.peak_rss / 2**20:7.0f} MiB  {record.cache}"
+        f"{record.peak_rss / 2**20:7.0f} MiB  {record.cache}{late}"
     )
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def measure(job: Job, repeat: int, settings: Settings) -> Record:
     """Make the data, run a job once in a process of its own, and describe what happened."""
     blank = Record(
         settings.benchmark, settings.size, settings.run, job, repeat, FAILED,
-        versions=machine.versions(), machine=machine.machine(), commit=machine.commit(),
-        date=datetime.now(UTC).isoformat(timespec="seconds"), load=os.getloadavg(),
+        versions=machine.versions(), machine={**machine.machine(), **settings.memory},
+        commit=machine.commit(), date=datetime.now(UTC).isoformat(timespec="seconds"),
+        load=os.getloadavg(),
     )  # fmt: skip
     data = settings.work / "exposures"
     data.mkdir(parents=True, exist_ok=True)
-    stores = settings.work / "stores"
-    stores.mkdir(exist_ok=True)
+    stores = _stores(settings)
     exposures: tuple[Path, ...] = ()
     if job.data is not None:
         limit = settings.disk_bytes - used_bytes(stores)
@@ -206,8 +230,7 @@ class Child:
 
     def last_words(self) -> str:
         """The end of what it printed."""
-        text = self.log.read_text(errors="replace").strip()
-        return f"...{text[-_LOG_TAIL:]}" if len(text) > _LOG_TAIL else text
+        return _tail(self.log.read_text(errors="replace"))
 
 
 @contextlib.contextmanager
@@ -288,7 +311,7 @@ def _timed(child: Child, blank: Record, files: list[Path], deadline: float) -> R
         peak_rss=max(done["peak_rss"], *(m.resident for m in peaks)),
         peak_anon=max(m.private for m in peaks), load=load,
         traffic=asdict(after.traffic.since(before.traffic)),
-        others_cpu_s=after.others_since(before),
+        others_cpu_s=after.others_since(before), late=tuple(done["late"]),
     )  # fmt: skip
 
 

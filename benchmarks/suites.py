@@ -23,7 +23,9 @@ class Dimensions:
     """How large things are at a size."""
 
     exposures: DataSpec
-    """What all peers stack."""
+    """What musedask stacks beside its peers."""
+    peer_channels: int
+    """Channels of what slow peers stack, whose time per voxel is compared."""
     variants: int
     """Channels of what is stacked in several ways."""
     whole: DataSpec
@@ -58,22 +60,20 @@ class Dimensions:
 
 DIMENSIONS: Mapping[Size, Dimensions] = {
     "tiny": Dimensions(
-        DataSpec(6, 8, 40), 8, DataSpec(3, 16, 40), 56, 1, (3, 6), 8, (8, 16), (1, 2), (5, 10),
+        DataSpec(6, 12, 40), 8, 8, DataSpec(3, 16, 40), 56, 1, (3, 6), 8, (8, 16), (1, 2), (5, 10),
         (64, 24), 5, 16, 24, 40, 10,
     ),
     "small": Dimensions(
-        DataSpec(12, 128, 320), 64, DataSpec(12, 128, 320), 450, 1, (6, 12, 24, 48), 16, (64, 256),
-        (1, 4), (10, 100), (3681, 320), 100, 256, 512, 320, 8,
+        DataSpec(12, 256, 320), 128, 64, DataSpec(12, 256, 320), 450, 1, (6, 12, 24, 48), 16,
+        (64, 256), (1, 4), (10, 100), (3681, 320), 100, 256, 512, 320, 8,
     ),
     "full": Dimensions(
-        DataSpec(12, 256, 320), 256, DataSpec(12, 3681, 320), 450, 4, (6, 12, 24, 48, 96), 64,
+        DataSpec(12, 512, 320), 256, 256, DataSpec(12, 3681, 320), 450, 4, (6, 12, 24, 48, 96), 64,
         (400, 3681), (1, 4, 9), (10, 100, 1000), (3681, 320), 1000, 1000, 3681, 320, 100,
     ),
 }  # fmt: skip
 
 Case = tuple[Job, ...]
-_NO_TARGET = ("cosmos-adaptive", "mpdaf-pycombine", "reference", "reproject-coadd")
-"""Peers that are measured once at sizes that have to be quick."""
 
 
 def _job(
@@ -85,51 +85,42 @@ def _job(
 
 def stacking(size: Size) -> tuple[Case, ...]:
     """Exposures into a stack, beside all peers and the floors; ways of resampling; statistics."""
-    d, once = DIMENSIONS[size], size != "full"
+    d = DIMENSIONS[size]
     upright = replace(d.exposures, n_channels=d.variants)
     turned = replace(upright, geometry="turn")
     diamond = replace(upright, geometry="diamond", side=d.diamond_side)
     kinds = [("shift", upright), ("turn", turned)]
-    peers = [
-        "musedask", "musedask-kernel", "floor-read", "xarray-dask", "mpdaf-median",
-        "mpdaf-combine", "mpdaf-pycombine", "cosmos-interp", "cosmos-adaptive", "reproject-coadd",
-        "swarp", "reference",
-    ]  # fmt: skip
+    fewer = replace(d.exposures, n_channels=d.peer_channels)
+    fast = ("musedask", "musedask-kernel", "floor-read")
+    slow = (
+        "xarray-dask", "mpdaf-median", "mpdaf-combine", "mpdaf-pycombine", "cosmos-interp",
+        "cosmos-adaptive", "reproject-coadd", "swarp", "reference",
+    )  # fmt: skip
     return (
-        tuple(
-            _job("peers", peer, peer, d.exposures, slices=d.slices,
-                 once=once and peer in _NO_TARGET)
-            for peer in peers
+        (
+            *(_job("peers", peer, peer, d.exposures) for peer in fast),
+            *(_job("peers", peer, peer, fewer, slices=d.slices) for peer in slow),
         ),
         (
             _job("cold", "musedask", "musedask", d.whole, "cold"),
             _job("cold", "floor-read", "floor-read", d.whole, "cold"),
         ),
-        tuple(
-            _job("resampling", f"{kind} {way}", "musedask", data, resampling=way)
-            for kind, data in kinds
-            for way in ("exact", "bilinear", "lanczos3")
-        ),
-        tuple(
-            _job("kernel", kind, "musedask-kernel", data, resampling="exact", once=once)
-            for kind, data in kinds
-        ),
         (
-            _job("statistics", "median", "musedask", upright),
-            _job("statistics", "all three", "musedask", upright, methods=THREE),
+            *(
+                _job("ways", f"{kind} {way}", "musedask", data, resampling=way)
+                for kind, data in kinds
+                for way in ("exact", "bilinear", "lanczos3")
+            ),
+            _job("ways", "all three statistics", "musedask", upright, methods=THREE),
+            _job("ways", "field turned by 45 degrees", "musedask", diamond),
         ),
+        tuple(_job("kernel", kind, "musedask-kernel", data) for kind, data in kinds),
         (
-            _job("footprint", "upright", "musedask", upright),
-            _job("footprint", "turned by 45 degrees", "musedask", diamond),
-        ),
-        (
-            _job("compilation", "no cache", "musedask-compilation", cache="any", filled=False,
-                 once=True),
-            _job("compilation", "cache", "musedask-compilation", cache="any", filled=True,
-                 once=True),
+            _job("compilation", "no cache", "musedask-compilation", upright, "any", filled=False),
+            _job("compilation", "cache", "musedask-compilation", upright, "any", filled=True),
         ),
         tuple(
-            _job("pipeline", f"{n} exposures", "esorex-combine", exposures=n, role=role, once=True,
+            _job("pipeline", f"{n} exposures", "esorex-combine", exposures=n, role=role,
                  channels=d.table_channels, side=d.side)
             for n, role in ((2, BASE), (6, MOST))
         ),

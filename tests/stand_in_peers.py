@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from types import ModuleType
+from typing import Any
 
 from benchmarks.jobs import Comparison, Job, Place, Prepared, UnavailableError
 
@@ -24,6 +27,34 @@ def busy(job: Job, place: Place) -> Prepared:
 
     return Prepared(run, lambda _: RIGHT, 1000, place.exposures, lambda: time.sleep(0.2),
                     lambda found: {"answer": found})  # fmt: skip
+
+
+def compiles_late(job: Job, place: Place) -> Prepared:
+    """Call a compiled function for the first time while it is timed."""
+    double = _compiled()
+    return Prepared(lambda: double(1), lambda _: RIGHT, 1, warm_up=lambda: None)
+
+
+def compiles_early(job: Job, place: Place) -> Prepared:
+    """Call a compiled function before."""
+    double = _compiled()
+    return Prepared(lambda: double(1), lambda _: RIGHT, 1, warm_up=lambda: double(1))
+
+
+def _compiled() -> Any:
+    """A compiled function of a module of the package that there is not."""
+    from numba import njit
+
+    made_up = ModuleType("musedask.made_up")
+
+    @njit
+    def double(x):
+        return 2 * x
+
+    double.__module__, double.__qualname__ = made_up.__name__, "double"
+    made_up.double = double
+    sys.modules[made_up.__name__] = made_up
+    return double
 
 
 def quick(job: Job, place: Place) -> Prepared:

@@ -23,7 +23,7 @@ texts = st.text(max_size=20)
 def test_a_record_comes_back_from_its_line(wall, repeat, reason, load, metrics, geometry):
     data = DataSpec(3, 4, 5, geometry)
     record = made("x", wall, repeat=repeat, reason=reason, load=load, metrics=metrics, data=data,
-                  compile_s=1.5, start_s=2.5, cached_share=1.0)  # fmt: skip
+                  compile_s=1.5, start_s=2.5, cached_share=1.0, late=(reason,))  # fmt: skip
     line = record.to_json()
     assert "\n" not in line
     assert Record.from_json(line) == record

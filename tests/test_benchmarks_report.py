@@ -22,7 +22,7 @@ from benchmarks.ratios import Side, Spread, newest, ratio
 from benchmarks.records import FAILED, UNAVAILABLE, WRONG
 from benchmarks.report import write_report
 from benchmarks.suites import BENCHMARKS, SIZES, chosen
-from benchmarks.targets import MET, MISSED, TARGETS, UNKNOWN, Target
+from benchmarks.targets import MET, MISSED, TARGETS, UNKNOWN, Target, once_without_target
 from musedask import MissingError
 
 OURS = Side("stacking", "peers", "musedask", "wall_s")
@@ -81,6 +81,24 @@ class TestTargets:
                 if side is not None:
                     assert (side.benchmark, side.case, side.name) in jobs, target.text
 
+    def test_at_a_quick_size_what_no_target_needs_is_measured_once(self):
+        once = {
+            (name, job.case, job.label)
+            for name, cases in BENCHMARKS.items()
+            for case in once_without_target(name, cases("small"))
+            for job in case
+            if job.options.get("once")
+        }
+        assert {label for _, case, label in once if case == "peers"} == {
+            "mpdaf-pycombine", "cosmos-adaptive", "reproject-coadd", "reference"
+        }  # fmt: skip
+        labels = {label for name, case, label in once if (name, case) == ("scaling", "exposures")}
+        assert labels == {"6 exposures", "24 exposures"}  # 12 is the base, 48 the most
+        assert not any(case in ("cold", "ways", "export") for _, case, label in once
+                       if label != "floor-write")  # fmt: skip
+        assert ("reading", "reading", "fits") in once
+        assert ("reading", "reading", "store") not in once
+
 
 class TestSuites:
     @pytest.mark.parametrize("size", SIZES)
@@ -135,6 +153,27 @@ class TestReport:
             line.startswith("| cosmos-interp | failed: ended with status 1 |") for line in lines
         )
         assert "Some CPU, 2 cores" in path.read_text()
+
+    def test_what_compiled_or_loaded_while_it_was_timed_is_marked_and_named(self, tmp_path):
+        late = made("floor-read", 1.0, late=("stacking.kernels.f",))
+        lines = write_report([*self.records, late], tmp_path).read_text().splitlines()
+        assert any(line.startswith("| floor-read ! |") for line in lines)
+        assert [line for line in lines if "(marked with !)" in line] == [
+            "- 1 of them loaded or compiled code while they were timed (marked with !): "
+            "peers: floor-read."
+        ]
+        assert "marked with !" not in write_report(self.records, tmp_path).read_text()
+
+    def test_what_memory_cost_that_was_new_is_told(self, tmp_path):
+        machine = {"cpu": "Some CPU", "cores": 2, "memory_gib": 24.0, "system": "Linux 6"}
+        runs = [
+            made(name, 1.0, machine={**machine, "touched_gib": 13.0, "touch_s_per_gib": seconds})
+            for name, seconds in (("musedask", 0.5), ("mpdaf-median", 1.5), ("swarp", 0.25))
+        ]
+        text = write_report(runs, tmp_path).read_text()
+        assert "- First use of a GiB of memory, beforehand: 0.5 s (0.25 to 1.5)" in text
+        assert text.count("Some CPU") == 1
+        assert "First use" not in write_report(self.records, tmp_path).read_text()
 
     def test_only_the_last_run_is_told(self, tmp_path):
         old = [made("musedask", 77.0, run="run0"), made("mpdaf-median", 1.0, run="run0")]

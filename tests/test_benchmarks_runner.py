@@ -42,6 +42,7 @@ def test_time_memory_and_bytes_are_those_of_the_timed_part(settings):
     assert (record.cache, record.cached_share) == ("warm", 1.0)
     assert record.n_voxels == 1000
     assert record.versions["numpy"]
+    assert record.late == ()
     assert not list(settings.work.glob("job-*"))
 
 
@@ -60,6 +61,13 @@ def test_what_does_not_count_says_why(name, state, reason, settings):
     assert record.state == state
     assert reason in record.reason
     assert not record.counts
+
+
+def test_what_new_memory_cost_stands_with_the_machine(settings):
+    told = {"touched_gib": 2.0, "touch_s_per_gib": 1.5}
+    record = measure(stand_in("quick"), 0, replace(settings, memory=told))
+    assert record.machine.items() >= told.items()
+    assert record.machine["cores"] > 0
 
 
 def test_a_job_that_takes_too_long_is_ended(settings):
@@ -88,6 +96,7 @@ def test_jobs_take_turns_and_what_does_not_count_is_not_run_again(settings):
     jobs = (stand_in("quick"), stand_in("missing"), once, again)
     said: list[str] = []
     records = run_cases([jobs], settings, said.append)
+    assert not any(line.startswith("code") for line in said)  # none of them is musedask
     order = [(record.repeat, record.job.label) for record in records]
     first = [(0, "quick"), (0, "missing"), (0, "once"), (0, "again")]
     assert order == [*first, (1, "again"), (1, "quick")]
@@ -99,7 +108,7 @@ def test_jobs_take_turns_and_what_does_not_count_is_not_run_again(settings):
 def test_the_command_measures_checks_and_reports(tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks", "stacking", "--size", "tiny", "--peers",
-         "reference,mpdaf", "--work", tmp_path / "work", "-o", tmp_path / "out"],
+         "reference,mpdaf", "--no-touch", "--work", tmp_path / "work", "-o", tmp_path / "out"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr

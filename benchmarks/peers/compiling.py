@@ -1,4 +1,4 @@
-"""The first stack of a process, with an empty cache of compiled code or with a filled one.
+"""Compiling: beforehand, for all jobs; and as what is timed, the first stack of a process.
 
 Nothing is imported at the top: numba takes the place of its cache when it is imported.
 """
@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
+from benchmarks.compiled import origins, signatures
 from benchmarks.jobs import Comparison, Job, Place, Prepared
+from benchmarks.peers import load
 
-_OPTIONS = {"methods": ("median",), "resampling": "exact", "threads": 1}
+_SAME = {"musedask-compilation": "musedask", "musedask-processes": "musedask"}
+"""Peers that set up more than they compile -> the one that compiles the same."""
+_NO_CODE = ("role", "threads", "processes", "filled", "once", "slices")
+"""Options that change nothing in what is compiled."""
 
 
 def first_stack(job: Job, place: Place) -> Prepared:
@@ -21,14 +30,12 @@ def first_stack(job: Job, place: Place) -> Prepared:
     if not filled:
         os.environ["NUMBA_CACHE_DIR"] = os.fspath(place.scratch / "numba")
     from benchmarks.peers.stacking_musedask import stack_tiny
-    from musedask.stacking import kernels
 
     def run() -> None:
-        stack_tiny(os.fspath(place.scratch), _OPTIONS, 0)
+        stack_tiny(job, place)
 
     def compare(_: None) -> Comparison:
-        stats = kernels.stack_slab.stats
-        loaded, compiled = sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
+        loaded, compiled = origins()
         right = compiled == 0 < loaded if filled else loaded == 0 < compiled
         what = "nothing compiled again" if filled else "everything compiled"
         return Comparison(
@@ -38,13 +45,30 @@ def first_stack(job: Job, place: Place) -> Prepared:
     return Prepared(run, compare, 0)
 
 
-def main(folder: str) -> None:
-    """Compile all that any job needs: upright and turned lattices."""
-    from benchmarks.peers.stacking_musedask import stack_tiny
+def kinds(jobs: Iterable[Job]) -> tuple[Job, ...]:
+    """One of all jobs that differ in nothing that compiled code could depend on."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        options = {k: v for k, v in job.options.items() if k not in _NO_CODE}
+        data = None if job.data is None else replace(job.data, n_exposures=1, n_fields=1)
+        peer = _SAME.get(job.peer, job.peer)
+        plain = Job("", peer, "", data, options, "any")
+        found.setdefault(plain.to_json(), plain)
+    return tuple(found.values())
 
-    for number, geometry in enumerate(("shift", "turn")):
-        stack_tiny(folder, {**_OPTIONS, "geometry": geometry}, number)
+
+def compile_all(jobs: Iterable[Job], stores: Path, scratch: Path) -> frozenset[str]:
+    """Warm up as each job would before it is timed; all signatures that are ready then.
+
+    Stores that jobs read are made on the way, and kept.
+    """
+    for job in kinds(jobs):
+        with tempfile.TemporaryDirectory(dir=scratch) as own:
+            prepared = load(job.peer)(job, Place((), stores, Path(own)))
+            if prepared.warm_up is not None:
+                prepared.warm_up()
+    return signatures()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    compile_all(map(Job.from_json, sys.stdin), Path(sys.argv[1]), Path(sys.argv[2]))

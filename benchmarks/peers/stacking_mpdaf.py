@@ -24,7 +24,6 @@ from benchmarks.jobs import (
     compare_values,
     worst_of,
 )
-from musedask.simulation.cube_file import CubeFile
 
 Reference = Callable[[Array], Array]
 
@@ -108,6 +107,8 @@ def _prepared(
 
 def _empty_cube(path: Path, header: fits.Header) -> Path:
     """A cube of zeros that takes no room: mpdaf wants a file for its grid."""
+    from musedask.simulation.cube_file import CubeFile
+
     shape = (header["NAXIS3"], header["NAXIS2"], header["NAXIS1"])
     stat = header.copy()
     stat["EXTNAME"] = "STAT"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,16 @@ from benchmarks.jobs import (
 )
 from musedask.blocks import Stack
 
-_WARM_DATA = DataSpec(2, 8, 24)
+_DEFAULTS: Mapping[str, Any] = {"methods": ("median",), "resampling": "exact", "threads": 2}
+_TINY = DataSpec(2, 72, 48)
+"""What is stacked to warm up: more channels than a block has, since compiled code tells a part
+of an array from the whole; and enough of the sky to measure noise on, also within a diamond."""
 _TINY_BYTES = 1 << 30
 
 
 def stack_to_store(job: Job, place: Place) -> Prepared:
     """Exposures into a Zarr store, end to end, in threads of this process."""
-    options = {"methods": ("median",), "resampling": "exact", "threads": 2, **job.options}
+    options = _options(job)
     store = place.scratch / "deep.zarr"
 
     def run() -> Path:
@@ -40,7 +43,7 @@ def stack_to_store(job: Job, place: Place) -> Prepared:
 
     return Prepared(
         run, lambda made: _compare_store(made, job, place, options), _n_voxels(job, options),
-        place.exposures, lambda: _warm_up(job, place, options),
+        place.exposures, lambda: stack_tiny(job, place),
         lambda made: _store_metrics(job, made),
     )  # fmt: skip
 
@@ -49,7 +52,7 @@ def stack_on_processes(job: Job, place: Place) -> Prepared:
     """The same on worker processes of one thread each; starting them is not timed."""
     from distributed import Client, LocalCluster
 
-    options = {"methods": ("median",), "resampling": "exact", "processes": 2, **job.options}
+    options = {"processes": 2, **_options(job)}
     store = place.scratch / "deep.zarr"
     cluster = LocalCluster(
         n_workers=options["processes"], threads_per_worker=1, dashboard_address=None,
@@ -66,9 +69,9 @@ def stack_on_processes(job: Job, place: Place) -> Prepared:
         return _compare_store(made, job, place, options)
 
     def warm_up() -> None:
-        folder, wanted = os.fspath(place.scratch), {**options, "geometry": _geometry(job)}
+        _tiny_exposures(job, place)  # once, and not by each worker
         futures = [
-            client.submit(stack_tiny, folder, wanted, n, pure=False, workers=[worker])
+            client.submit(stack_tiny, job, place, n, pure=False, workers=[worker])
             for n, worker in enumerate(client.scheduler_info(n_workers=-1)["workers"])
         ]
         client.gather(futures)
@@ -78,7 +81,7 @@ def stack_on_processes(job: Job, place: Place) -> Prepared:
 
 def kernel_alone(job: Job, place: Place) -> Prepared:
     """Reading, resampling and combining; what is made is let go of."""
-    options = {"methods": ("median",), "resampling": "exact", "threads": 2, **job.options}
+    options = _options(job)
     window = reference.windows(_channels(job, options), _grid_shape(job))[1]
 
     def run() -> Array:
@@ -104,9 +107,12 @@ def kernel_alone(job: Job, place: Place) -> Prepared:
         )  # fmt: skip
 
     return Prepared(
-        run, compare, _n_voxels(job, options), place.exposures,
-        lambda: _warm_up(job, place, options),
-    )  # fmt: skip
+        run, compare, _n_voxels(job, options), place.exposures, lambda: stack_tiny(job, place)
+    )
+
+
+def _options(job: Job) -> dict[str, Any]:
+    return {**_DEFAULTS, **job.options}
 
 
 def _data(job: Job) -> DataSpec:
@@ -150,23 +156,21 @@ def _write(lazy: Stack, store: Path) -> Path:
     return store
 
 
-def _warm_up(job: Job, place: Place, options: Any) -> None:
-    """Compile, or load compiled code: a stack of the same kind, small."""
-    stack_tiny(os.fspath(place.scratch), {**options, "geometry": _geometry(job)}, 0)
-
-
-def _geometry(job: Job) -> str:
-    return job.data.geometry if job.data is not None else "shift"
-
-
-def stack_tiny(folder: str, options: Any, number: int) -> None:
-    """Stack two tiny exposures in a folder of their own."""
-    home = Path(folder, f"warm{number}")
-    home.mkdir(parents=True)
-    data = replace(_WARM_DATA, geometry=options.get("geometry", "shift"))
-    files = make_exposures(data, home, _TINY_BYTES)
+def stack_tiny(job: Job, place: Place, number: int = 0) -> None:
+    """Stack tiny exposures in the way of a job: compiles, or loads compiled code."""
+    data, files = _tiny_exposures(job, place)
     with dask.config.set(scheduler="threads", num_workers=1):
-        _write(_stacked(files, data, data.n_channels, options), home / "warm.zarr")
+        lazy = _stacked(files, data, data.n_channels, _options(job))
+        _write(lazy, place.scratch / f"warm{number}.zarr")
+
+
+def _tiny_exposures(job: Job, place: Place) -> tuple[DataSpec, tuple[Path, ...]]:
+    """Exposures that differ from a job's in size alone, made once for all jobs."""
+    data = replace(
+        _data(job), n_exposures=_TINY.n_exposures, side=_TINY.side, n_fields=1,
+        n_channels=min(_TINY.n_channels, _channels(job, job.options)),
+    )  # fmt: skip
+    return data, make_exposures(data, place.stores / "tiny", _TINY_BYTES)
 
 
 def _piece(result: Any, plan: Any, window: Any, block_id: tuple[int, int, int]) -> Array:
