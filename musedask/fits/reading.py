@@ -206,15 +206,16 @@ def check_variance(cube: FitsCube, n_channels: int = 8) -> float:
     """
     nz = cube.flux.shape[0]
     n_bad = n_all = 0
+    flux, variance = cube.flux.open(), cube.variance.open()
+    quality = None if cube.quality is None else cube.quality.open()
     for channel in np.unique(np.linspace(0, nz - 1, n_channels + 2)[1:-1].round().astype(int)):
-        part = (slice(int(channel), int(channel) + 1), slice(None), slice(None))
-        used = np.isfinite(cube.flux.read(part))
-        if cube.quality is not None:
-            used &= cube.quality.read(part) == 0
+        used = np.isfinite(cube.flux.values(flux[channel]))
+        if cube.quality is not None and quality is not None:
+            used &= cube.quality.values(quality[channel]) == 0
         with np.errstate(over="ignore", under="ignore"):
-            variance = cube.variance.read(part).astype(np.float32)
-        n_all += int(used.sum())
-        n_bad += int((used & ~good_variance(variance)).sum())
+            values = cube.variance.values(variance[channel]).astype(np.float32, copy=False)
+        n_all += int(np.count_nonzero(used))
+        n_bad += int(np.count_nonzero(used & ~good_variance(values)))
     if not n_all:
         warnings.warn(
             f"{cube.label or cube.flux.path}: no flux in any of the channels that were looked at; "

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from typing import Any, BinaryIO
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-import zarr
+from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from musedask.blocks import Stack
 from musedask.errors import FileError
-from musedask.megacube.layout import Layout
-from musedask.megacube.shards import Array, Shape, ShardCodec
+from musedask.megacube.durable import for_each, write_durably
+from musedask.megacube.layout import IMAGE_LEVEL, Layout
+from musedask.megacube.shards import Array, Shape, ShardCodec, sync_folders
 from musedask.megacube.tasks import sidecar_codec, white_planes
 
 
 def write_images(stack: Stack, layout: Layout) -> None:
-    """Write the group ``images`` of a store whose blocks are done.
+    """Put the ``images`` of a store whose blocks are done on the disk.
 
     ``exposures`` (exposure, y, x) is each exposure's mean over wavelength,
     from the blocks' means weighted by their channels; every other variable
@@ -29,25 +33,39 @@ def write_images(stack: Stack, layout: Layout) -> None:
     FileError
         If a block's images are missing or damaged.
     """
-    images: Any = zarr.open_group(layout.folder, path="images", mode="r+", use_consolidated=False)
     blocks: dict[tuple[int, int], list[Shape]] = {}
     for block in sorted(stack.plan.keys):
-        blocks.setdefault(block[1:], []).append(block)
-    for tile, column in blocks.items():
-        touching = stack.plan.touching[tile]
-        n_images = len(touching) + 2 * len(white_planes(layout))
-        _, ys, xs = layout.region(column[0])
+        blocks.setdefault((block[1], block[2]), []).append(block)
+    folder = Path(layout.folder, "images")
+    for (j, i), column in blocks.items():
+        touching = stack.plan.touching[j, i]
+        images = [
+            (folder / "exposures" / f"c.{exposure}.{j}.{i}", place, None)
+            for place, exposure in enumerate(touching)
+        ] + [
+            (folder / method / f"c.{j}.{i}", place, place + 1)
+            for place, method in zip(count(len(touching), 2), layout.methods_with_flux)
+        ]
         with ExitStack() as opened:
+            n_images = len(touching) + 2 * len(white_planes(layout))
             sidecars = _Sidecars.open(layout, column, n_images, opened)
-            for place, exposure in enumerate(touching):
-                image = sidecars.mean(place)
-                if image is not None:
-                    images["exposures"][exposure, ys, xs] = image
-            for number, method in enumerate(layout.methods_with_flux):
-                place = len(touching) + 2 * number
-                image = sidecars.mean(place, place + 1)
-                if image is not None:
-                    images[method][ys, xs] = image
+            for_each(partial(_write_image, sidecars, layout), images)
+    sync_folders(folder / name for name in ("exposures", *layout.methods_with_flux))
+
+
+def _write_image(sidecars: _Sidecars, layout: Layout, image: tuple[Path, int, int | None]) -> None:
+    """Write the part of an image in one tile: its file, its place and that of its weights."""
+    path, place, number = image
+    write_durably(path, _encoded(sidecars.mean(place, number), layout))
+
+
+def _encoded(image: Array | None, layout: Layout) -> bytes:
+    """A tile of an image as a chunk: nothing if it is all missing, for such a chunk has no file."""
+    if image is None or np.isnan(image).all():
+        return b""
+    chunk = np.full(layout.block[1:], np.nan, "<f4")
+    chunk[: image.shape[0], : image.shape[1]] = image
+    return bytes(Zstd(level=IMAGE_LEVEL).encode(chunk))
 
 
 class _Sidecars:

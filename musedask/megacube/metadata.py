@@ -13,13 +13,14 @@ import xarray as xr
 
 from musedask.blocks import Stack
 from musedask.cube import DIMS
+from musedask.megacube.durable import write_tree
 from musedask.megacube.layout import IMAGE_LEVEL, KEY_BYTES, STORE_VERSION, Layout
 from musedask.megacube.nodes import Codecs, Nodes, as_json, plain
-from musedask.megacube.shards import write_atomically
+from musedask.megacube.shards import sync_folders
 
 
 def prepare(stack: Stack, layout: Layout, build: str) -> None:
-    """Make a store's folder with all metadata and coordinates, and no block."""
+    """Put a store's folder on the disk with all metadata and coordinates, and no block."""
     nodes = Nodes()
     description = {
         "store": STORE_VERSION,
@@ -47,12 +48,10 @@ def prepare(stack: Stack, layout: Layout, build: str) -> None:
         Codecs(),
     )  # fmt: skip
     folder = Path(layout.folder)
-    for name, content in nodes.files():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, [content])
-    Path(folder, "blocks", ".white").mkdir()
-    write_atomically(Path(folder, "blocks", ".keys"), [_key_table(stack, layout)])
+    white = Path(folder, "blocks", ".white")
+    white.mkdir(parents=True)
+    sync_folders([white])
+    write_tree(folder, [*nodes.files(), ("blocks/.keys", _key_table(stack, layout))])
 
 
 def add_attributes(layout: Layout, attributes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -61,16 +60,16 @@ def add_attributes(layout: Layout, attributes: Mapping[str, Mapping[str, Any]]) 
     What a store says of itself that only its finished blocks can tell; giving
     the same attributes again changes nothing.
     """
-    root = Path(layout.folder, "zarr.json")
-    whole = json.loads(root.read_bytes())
-    gathered = whole["consolidated_metadata"]["metadata"]
+    folder = Path(layout.folder)
+    root = json.loads(Path(folder, "zarr.json").read_bytes())
+    gathered = root["consolidated_metadata"]["metadata"]
+    files = []
     for method, added in attributes.items():
-        path = Path(layout.folder, method, "zarr.json")
-        document = json.loads(path.read_bytes())
+        document = json.loads(Path(folder, method, "zarr.json").read_bytes())
         document["attributes"] = {**document["attributes"], **plain(added)}
         gathered[method]["attributes"] = document["attributes"]
-        write_atomically(path, [as_json(document)])
-    write_atomically(root, [as_json(whole)])
+        files.append((f"{method}/zarr.json", as_json(document)))
+    write_tree(folder, [*files, ("zarr.json", as_json(root))])
 
 
 def _labels(cube: xr.Dataset) -> xr.Dataset:

@@ -8,10 +8,12 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -20,6 +22,7 @@ from musedask.blocks import Stack
 from musedask.cube import sky_of
 from musedask.errors import FileError, InputError
 from musedask.megacube import swap
+from musedask.megacube.durable import for_each
 from musedask.megacube.images import write_images
 from musedask.megacube.layout import (
     STORE_VERSION,
@@ -42,9 +45,6 @@ from musedask.noise import noise_attrs
 from musedask.progress import Progress, Ticker
 from musedask.tasks import compute_each
 from musedask.wording import counted, data_size
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,8 @@ def write_megacube(
         _check_exposures(stack, layout, (folder, final, *others))
         if not folder.exists():
             _prepare(stack, layout, final, build)
-        swap.sweep_partials(folder)
+        else:
+            swap.sweep_partials(folder)
         n_found = len(_done(stack, layout))
         for source in (final, *others):
             _link_unchanged(stack, layout, source)
@@ -213,7 +214,6 @@ def _prepare(stack: Stack, layout: Layout, final: Path, build: str) -> None:
     preparing = swap.beside(final, "preparing")
     swap.discard(preparing)
     prepare(stack, layout.moved(preparing), build)
-    _sync_the_rest(layout.moved(preparing))
     preparing.rename(layout.folder)
 
 
@@ -224,8 +224,7 @@ def _check_exposures(stack: Stack, layout: Layout, sources: tuple[Path, ...]) ->
         if source.is_dir() and read_description(source) is not None:
             known.update(layout.moved(source).done_keys().values())
     if not known.issuperset(stack.plan.keys.values()):
-        for check in stack.checks:
-            check()
+        for_each(lambda check: check(), stack.checks)
 
 
 def _done(stack: Stack, layout: Layout) -> set[Shape]:
@@ -304,39 +303,31 @@ def _finish(stack: Stack, layout: Layout, final: Path) -> None:
             f"{folder}: {len(missing)} of {counted(len(stack.plan.keys), 'block')} not there "
             f"after all were made, {min(missing)} first; do all workers see this folder?"
         )
-    write_images(stack, layout)
-    noise = {method: _noise(stack, layout, method) for method in layout.methods_with_flux}
-    add_attributes(layout, noise)
     swap.sweep_partials(folder)
-    _sync_the_rest(layout)
+    with ThreadPoolExecutor(1) as beside:  # measuring takes one core, whatever there is
+        noise = beside.submit(_noise, stack, layout)
+        write_images(stack, layout)
+    add_attributes(layout, noise.result())
+    _sync_markers(stack, layout)
     swap.swap(folder, final)
 
 
-def _noise(stack: Stack, layout: Layout, method: str) -> dict[str, float]:
-    """How the noise of a statistic compares with its variance, if it has one."""
-    slots = {slot.variable: slot for slot in layout.slots if slot.method == method}
-    if "variance" not in slots:
-        return {}
-
-    def read(region: Region) -> tuple[Any, Any]:
-        flux, variance = (
-            read_region(layout, slots[variable], region) for variable in ("flux", "variance")
-        )
-        return flux, variance
-
-    return noise_attrs(stack[method], read)
+def _sync_markers(stack: Stack, layout: Layout) -> None:
+    """Put the markers of all blocks on the disk; whoever wrote anything else has done so."""
+    for_each(lambda block: sync_files([layout.marker(block)]), stack.plan.keys)
+    sync_folders([Path(layout.folder, "blocks")])
 
 
-def _sync_the_rest(layout: Layout) -> None:
-    """Put on the disk what is no shard of a block (those are there): metadata, images, tables.
+def _noise(stack: Stack, layout: Layout) -> dict[str, dict[str, float]]:
+    """How the noise of each statistic that has a variance compares with it."""
+    slots = {(slot.method, slot.variable): slot for slot in layout.slots}
 
-    A power cut could else leave a build or a store without them.
-    """
-    shards = {Path(layout.folder, slot.method, slot.variable) for slot in layout.slots}
-    white = Path(layout.folder, "blocks", ".white")
-    for folder, _, names in os.walk(layout.folder):
-        here = Path(folder)
-        if here != white:
-            kept = [name for name in names if here not in shards or name == "zarr.json"]
-            sync_files(here / name for name in kept)
-        sync_folders([here])
+    def read(method: str, region: Region) -> tuple[Any, Any]:
+        flux, variance = (slots[method, variable] for variable in ("flux", "variance"))
+        return read_region(layout, flux, region), read_region(layout, variance, region)
+
+    return {
+        method: noise_attrs(stack[method], partial(read, method))
+        for method in layout.methods_with_flux
+        if (method, "variance") in slots
+    }
