@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -22,13 +23,11 @@ from benchmarks.runner import Settings, compile_beforehand, in_words, measure
 from benchmarks.suites import BENCHMARKS
 
 ROOT = Path(__file__).parent.parent
-OURS = [
-    job
-    for cases in BENCHMARKS.values()
-    for case in cases("tiny")
-    for job in case
-    if family(job.peer) == "musedask"
-]
+OURS = {
+    name: [job for case in cases("tiny") for job in case if family(job.peer) == "musedask"]
+    for name, cases in BENCHMARKS.items()
+}
+ALL = list(chain.from_iterable(OURS.values()))
 
 WARM = """
 import json, sys
@@ -70,18 +69,23 @@ def ran(code: str, jobs: list[Job], folder: Path, cache: Path | None = None) -> 
     return set(json.loads(run.stdout))
 
 
-def timed_jobs() -> list[Job]:
-    """A job of each kind, as it is timed; graphs are planned, and workers do what threads do."""
+def timed(jobs: list[Job]) -> list[Job]:
+    """All that are timed, each way once; graphs are planned, and workers do what threads do."""
     left_out = ("musedask-graph", "musedask-compilation", "musedask-processes")
-    jobs = [job for job in OURS if job.peer not in left_out]
-    chosen = {kind.to_json(): job for job in reversed(jobs) for kind in kinds([job])}
-    return list(chosen.values())
+    chosen = {}
+    for job in jobs:
+        ways = {k: v for k, v in job.options.items() if k in ("resampling", "methods")}
+        data = job.data and (job.data.geometry, job.data.content, job.data.n_channels)
+        chosen[job.peer, str(ways), data] = job
+    return [job for (peer, *_), job in chosen.items() if peer not in left_out]
 
 
-def test_what_is_timed_needs_nothing_that_was_not_compiled_beforehand(tmp_path):
-    ready = ran(WARM, OURS, tmp_path)
-    needed = ran(TIMED, timed_jobs(), tmp_path)
-    assert needed
+@pytest.mark.parametrize("suites", [("stacking",), ("scaling",), ("export", "reading")])
+def test_what_is_timed_needs_nothing_that_was_not_compiled_beforehand(suites, tmp_path):
+    jobs = [job for name in suites for job in OURS[name]]
+    ready = ran(WARM, jobs, tmp_path)
+    needed = ran(TIMED, timed(jobs), tmp_path)
+    assert ready
     assert not needed - ready, names(needed - ready)
 
 
@@ -92,9 +96,9 @@ def test_after_compiling_beforehand_no_job_adds_to_an_empty_cache(tmp_path, camp
     cache = tmp_path / "numba"
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache))
     said: list[str] = []
-    compile_beforehand(OURS, Settings("all", "tiny", tmp_path, tmp_path), said.append)
+    compile_beforehand(ALL, Settings("all", "tiny", tmp_path, tmp_path), said.append)
     before = set(cache.rglob("*.nbc"))
-    ran(TIMED, timed_jobs(), tmp_path)
+    ran(TIMED, timed(ALL), tmp_path)
     assert len(said) == 1
     assert before
     assert set(cache.rglob("*.nbc")) == before
@@ -138,13 +142,13 @@ class TestKinds:
         assert len(kinds([self.job, other])) == 2
 
     def test_all_of_the_suites_are_of_a_kind(self):
-        found = kinds(OURS)
+        found = kinds(ALL)
         assert {job.peer for job in found} == {
             job.peer
-            for job in OURS
+            for job in ALL
             if job.peer not in ("musedask-processes", "musedask-compilation")
         }
-        assert len(found) < len(OURS)
+        assert len(found) < len(ALL)
 
 
 class TestSignatures:
