@@ -20,7 +20,7 @@ from fake_stack import FIELDS, expected, fake_stack
 
 from musedask.cube import make_cube
 from musedask.errors import FileError, InputError
-from musedask.fits import export_fits, open_cube
+from musedask.fits import export_fits, open_cube, product
 from musedask.fits import writing as exporting
 from musedask.fits.provenance import shared_header
 from musedask.megacube import open_megacube, write_megacube
@@ -88,6 +88,28 @@ def test_values_types_and_units_arrive(tmp_path, stored, how):
         assert "BZERO" not in file["EXPMAP"].header
 
 
+@pytest.mark.parametrize("how", ["store", "memory"])
+def test_counts_of_very_many_exposures_take_four_bytes(tmp_path, stored, monkeypatch, how):
+    monkeypatch.setattr(product, "_MAX_INT16", 2)  # of three exposures
+    export_fits(stored if how == "store" else stored.compute(), tmp_path / "m.fits")
+    assert values(tmp_path / "m.fits", "EXPMAP").dtype == ">i4"
+    wanted = np.nan_to_num(expected(SHAPE, FIELDS)[2])
+    np.testing.assert_array_equal(values(tmp_path / "m.fits", "EXPMAP"), wanted)
+
+
+@pytest.mark.parametrize(
+    "change", [np.asfortranarray, lambda a: np.repeat(a, 2, axis=2)[:, :, ::2], np.copy]
+)
+@pytest.mark.parametrize("run", [1, 60, 10**6])
+def test_arrays_in_memory_may_lie_in_any_order(tmp_path, monkeypatch, change, run):
+    monkeypatch.setattr(exporting, "_BUFFER_BYTES", run)
+    cube = small_cube()
+    for name in ("flux", "variance"):
+        cube[name] = (cube[name].dims, change(cube[name].values), cube[name].attrs)
+    export_fits(cube, tmp_path / "m.fits")
+    np.testing.assert_array_equal(values(tmp_path / "m.fits", "DATA"), small_cube()["flux"].values)
+
+
 def test_variables_of_one_task_are_computed_together(tmp_path):
     stack = fake_stack()
     fake.CALLS.clear()
@@ -104,7 +126,9 @@ def test_a_store_is_read_directly_and_only_while_it_is_unchanged(
     seen = []
     real = exporting._stream_stored
     monkeypatch.setattr(
-        exporting, "_stream_stored", lambda name, *rest: (seen.append(name), real(name, *rest))
+        exporting,
+        "_stream_stored",
+        lambda arrays, *rest: (seen.extend(arrays), real(arrays, *rest)),
     )
     export_fits(cube.assign(variance=cube["variance"] + np.float32(1)), tmp_path / "m.fits")
     assert seen == ["flux", "n_exposures", "exposure_time"]
@@ -177,6 +201,31 @@ def test_our_own_reader_gets_the_cube_back(tmp_path):
     assert back["wcs"].attrs == cube["wcs"].attrs
     np.testing.assert_array_equal(back["wavelength"].values, cube["wavelength"].values)
     assert back["wavelength"].attrs["frame"] == "BARYCENT"
+
+
+@pytest.mark.parametrize(("block", "inner"), [((4, 6, 8), (2, 3, 4)), ((10, 11, 13), (3, 11, 2))])
+def test_the_disk_starts_on_all_data_before_the_end(tmp_path, monkeypatch, block, inner):
+    write_megacube(fake_stack(block=block, inner=inner), tmp_path / "m.zarr")
+    began, synced = [], []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, *part: began.append((*part, list(synced))))
+    monkeypatch.setattr(os, "fsync", synced.append)
+    export_fits(open_megacube(tmp_path / "m.zarr")["median"], tmp_path / "m.fits")
+    assert len(synced) == 1
+    with fits.open(tmp_path / "m.fits") as file:
+        wanted = {
+            byte
+            for hdu in file[1:5]
+            for byte in range(hdu.fileinfo()["datLoc"], hdu.fileinfo()["datLoc"] + hdu.data.nbytes)
+        }
+    assert {byte for start, size, *_ in began for byte in range(start, start + size)} == wanted
+    assert not any(before for *_, before in began)
+
+
+def test_it_does_without_advice_to_the_disk(tmp_path, monkeypatch, stored):
+    export_fits(stored, tmp_path / "m.fits")
+    monkeypatch.delattr(os, "posix_fadvise")
+    export_fits(stored, tmp_path / "n.fits")
+    assert (tmp_path / "n.fits").read_bytes() == (tmp_path / "m.fits").read_bytes()
 
 
 # What it says of itself
@@ -347,6 +396,15 @@ def test_a_failure_leaves_nothing_behind(tmp_path, error, joint):
     with pytest.raises(error, match="on purpose"):
         export_fits(cube, tmp_path / "m.fits")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_shards_are_an_error_that_leaves_nothing_behind(tmp_path, stored):
+    for shard in (tmp_path / "m.zarr" / "median").glob("*/c.*.*.*"):
+        os.truncate(shard, 3)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FileError, match=r"c\.\d\.\d\.\d: is damaged"):
+        export_fits(stored, tmp_path / "out" / "m.fits")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_no_room_on_the_disk_is_found_before_writing(tmp_path, monkeypatch):

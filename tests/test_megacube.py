@@ -695,8 +695,11 @@ def test_bands_read_the_same_as_zarr_python(data):
             compressors=None if codec.level is None else zarr.codecs.ZstdCodec(level=codec.level),
         )  # fmt: skip
         array[:] = values
-        patch.setattr(direct, "_BAND_BYTES", data.draw(st.sampled_from([1, 200, 10**6])))
+        # An inner chunk's height of all columns, or several, or less than one.
+        row_bytes = inner[0] * inner[1] * shape[2] * np.dtype(codec.dtype).itemsize
+        patch.setattr(direct, "_BAND_BYTES", data.draw(st.integers(0, 3)) * row_bytes)
         stored = direct.StoredArray(folder, variable, "", shape, block, inner)
+        assert stored.band_bytes <= max(direct._BAND_BYTES, row_bytes)
         got = np.full(shape, 99, codec.dtype)
         room = data.draw(st.sampled_from([None, np.full(stored.band_bytes + 3, 77, np.uint8)]))
         for k, j in np.ndindex(*stored.n_rows):

@@ -133,10 +133,11 @@ def put(header: fits.Header, key: str, value: Any, comment: str = "") -> None:
         # A long string needs room for a piece of it beside the keyword.
         value = value if len(name) < 60 else value[: _CARD_CHARS - len(name) - 5]
     header[name] = value
-    comment = ascii_text(comment)
-    taken = len(str(fits.Card(name, value)).rstrip())
-    if comment and taken + 3 + len(comment) <= _CARD_CHARS:
-        header.comments[name.removeprefix("HIERARCH ")] = comment
+    if comment:
+        comment = ascii_text(comment)
+        taken = len(str(fits.Card(name, value)).rstrip())
+        if taken + 3 + len(comment) <= _CARD_CHARS:
+            header.comments[name.removeprefix("HIERARCH ")] = comment
 
 
 def ascii_text(text: str) -> str:

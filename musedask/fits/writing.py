@@ -8,10 +8,11 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import dask
@@ -156,24 +157,34 @@ class _Stream:
     ticker: Ticker
     """Counts megabytes."""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held for writing, for the sums and the ticker."""
+    """Held for writing, and for the sums and the ticker."""
     written: int = 0
     """Bytes."""
 
     def write(self, variable: str, region: Region, block: Array) -> None:
-        """Put a block into its place, in the byte order of FITS."""
-        image = self.images[variable]
+        """Put a block into its place."""
+        image, start = self.images[variable], self.starts[variable]
         for run, offset in _runs(image, region, block):
             # One at a time: a file takes one writer, and those that wait in the kernel spin.
             with self.lock:
-                _write_all(self.descriptor, run, self.starts[variable] + offset)
+                _write_all(self.descriptor, run, start + offset)
+        if block.shape[2] == image.shape[2]:
+            plane = image.data_size // image.shape[0]
+            _send_to_disk(self.descriptor, start + region[0].start * plane, len(block) * plane)
+        if variable == "exposure_time":
+            self._add_time(region, block)
         with self.lock:
-            if variable == "exposure_time":
-                _, ys, xs = region
-                self.seconds[ys, xs] += block.sum(axis=0, dtype=np.float32)
-                self.channels[ys, xs] += (block > 0).sum(axis=0, dtype=np.uint16)
             self.written += block.size * np.dtype(image.dtype).itemsize
             self.ticker.step(self.written // 1_000_000 - self.ticker.done)
+
+    def _add_time(self, region: Region, block: Array) -> None:
+        """Add up a block of exposure times along wavelength."""
+        seconds = block.sum(axis=0, dtype=np.float32)
+        channels = (block > 0).sum(axis=0, dtype=np.uint16)
+        _, ys, xs = region
+        with self.lock:
+            self.seconds[ys, xs] += seconds
+            self.channels[ys, xs] += channels
 
     @property
     def exptime(self) -> float | None:
@@ -228,9 +239,7 @@ def _stream_all(cube: xr.Dataset, stream: _Stream) -> None:
     in_memory = {name: np.asarray(arrays.pop(name)) for name in present}
     groups = _related(arrays)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
-        for name, array in stored.items():
-            if array is not None:
-                _stream_stored(name, array, stream, pool)
+        _stream_stored({name: array for name, array in stored.items() if array}, stream, pool)
         for name, values in in_memory.items():
             _stream_memory(name, values, stream, pool)
         for names in groups:
@@ -241,15 +250,26 @@ def _stream_all(cube: xr.Dataset, stream: _Stream) -> None:
 
 
 def _stream_stored(
-    name: str, array: StoredArray, stream: _Stream, pool: ThreadPoolExecutor
+    arrays: Mapping[str, StoredArray], stream: _Stream, pool: ThreadPoolExecutor
 ) -> None:
-    """Copy an array of a store, a row of shards at a time."""
+    """Copy arrays of a store, a row of shards at a time."""
+    size = max((array.band_bytes for array in arrays.values()), default=0)
+    rooms: SimpleQueue[Array] = SimpleQueue()
+    for _ in range(_THREADS):
+        rooms.put(np.empty(size, np.uint8))
 
-    def move(k: int, j: int) -> None:
-        for region, values in array.bands(k, j):
-            stream.write(name, region, values)
+    def move(name: str, k: int, j: int) -> None:
+        dtype = np.dtype(stream.images[name].dtype)
+        room = rooms.get()
+        try:
+            for region, band in arrays[name].bands(k, j, room):
+                same = band.dtype.itemsize == dtype.itemsize  # counts have no sign in a store
+                stream.write(name, region, band.view(dtype) if same else band)
+        finally:
+            rooms.put(room)
 
-    _do_all(pool, move, np.ndindex(*array.n_rows))
+    rows = ((name, *row) for name, array in arrays.items() for row in np.ndindex(*array.n_rows))
+    _do_all(pool, move, rows)
 
 
 def _stream_memory(name: str, values: Array, stream: _Stream, pool: ThreadPoolExecutor) -> None:
@@ -336,25 +356,30 @@ def _blocks(array: da.Array) -> Iterator[tuple[Shape, Region]]:
 def _runs(image: Extension, region: Region, block: Array) -> Iterator[tuple[memoryview, int]]:
     """Pieces of a block that are contiguous in the file, and their offsets in its data.
 
-    They share one small buffer, which stays in the processor's cache: use a piece
-    before the next one.
+    What is not in the form of the file yet goes through one small buffer, which stays in
+    the processor's cache: use a piece before the next one.
     """
     _, ny, nx = image.shape
     zs, ys, xs = region
-    itemsize = np.dtype(image.dtype).itemsize
-    width = xs.stop - xs.start
-    rows = min(block.shape[1], max(1, _BUFFER_BYTES // (width * itemsize)))
-    buffer = np.empty((rows, width), image.dtype)
+    dtype = np.dtype(image.dtype)
+    start = (zs.start * ny + ys.start) * nx + xs.start
+    if block.shape[1:] == (ny, nx) and block.flags.c_contiguous:
+        block = block.reshape(1, -1, nx)  # its planes follow one another in the file too
+    width = block.shape[2]
+    rows = max(1, _BUFFER_BYTES // (width * dtype.itemsize))
+    buffer = np.empty((min(rows, block.shape[1]), width), dtype)
     for z in range(block.shape[0]):
         for y in range(0, block.shape[1], rows):
-            part = buffer[: min(rows, block.shape[1] - y)]
-            np.copyto(part, block[z, y : y + rows], casting="unsafe")
-            start = ((zs.start + z) * ny + ys.start + y) * nx + xs.start
+            run = block[z, y : y + rows]
+            if run.dtype != dtype:
+                np.copyto(buffer[: len(run)], run, casting="unsafe")
+                run = buffer[: len(run)]
+            at = start + (z * ny + y) * nx
             if width == nx:
-                yield part.data.cast("B"), start * itemsize
+                yield run.data.cast("B"), at * dtype.itemsize
             else:
-                for n, row in enumerate(part):
-                    yield row.data.cast("B"), (start + n * nx) * itemsize
+                for n, row in enumerate(run):
+                    yield row.data.cast("B"), (at + n * nx) * dtype.itemsize
 
 
 def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
@@ -363,3 +388,10 @@ def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         written = os.pwrite(descriptor, view, offset)
         view = view[written:]
         offset += written
+
+
+def _send_to_disk(descriptor: int, offset: int, size: int) -> None:
+    """Have the disk start on a part of a file, so that less is left for the end to wait for."""
+    # Advice of this kind starts the writing of what is not on the disk, and forgets what is.
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)

@@ -7,6 +7,7 @@ of a few inner chunks instead of a few shards.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ ENCODING = "musedask_stored"
 
 Region = tuple[slice, slice, slice]
 
-_BAND_BYTES = 2 << 20
-"""About the size of a band."""
+_BAND_BYTES = 32 << 20
+"""About the size of a band: where it holds whole planes, it is one run of a FITS file."""
 
 
 @dataclass(frozen=True)
@@ -51,43 +52,73 @@ class StoredArray:
         """Number of shards along wavelength and y; those along x are read together."""
         return -(-self.shape[0] // self.block[0]), -(-self.shape[1] // self.block[1])
 
-    def bands(self, k: int, j: int) -> Iterator[tuple[Region, Array]]:
+    @property
+    def n_shards_x(self) -> int:
+        """Number of shards along x."""
+        return -(-self.shape[2] // self.block[2])
+
+    @property
+    def band_bytes(self) -> int:
+        """Size of the largest band."""
+        return math.prod(self._band) * self._dtype.itemsize
+
+    def bands(self, k: int, j: int, room: Array | None = None) -> Iterator[tuple[Region, Array]]:
         """The voxels of a row of shards, in bands as wide as the array and an inner chunk deep.
 
-        The array that comes with a region is overwritten by the next.
+        They come in the type on disk, but big-endian, as FITS has it: turning the
+        bytes costs nothing while they are put in their places.
+
+        Parameters
+        ----------
+        k, j
+            Number of the row along wavelength and y.
+        room
+            uint8, of :attr:`band_bytes`: spares new memory, which costs more than
+            what is done in it. The array that comes with a region lies there, and
+            is overwritten by the next.
 
         Raises
         ------
         FileError
             If a shard cannot be read.
         """
-        nz, ny, nx = self.shape
-        depth, height, _ = self.inner
-        dtype = codec_of(self.variable, self.inner).dtype
-        chunk_bytes = depth * height * nx * np.dtype(dtype).itemsize
-        step = height * min(max(1, _BAND_BYTES // chunk_bytes), self.block[1] // height)
-        band = np.empty((depth, step, nx), dtype)
+        (nz, ny, nx), (depth, step, _) = self.shape, self._band
+        room = np.empty(self.band_bytes, np.uint8) if room is None else room
+        full = room[: self.band_bytes].view(self._dtype).reshape(self._band)
         first_z, first_y = k * self.block[0], j * self.block[1]
-        zs = range(first_z, min(first_z + self.block[0], nz), depth)
-        ys = range(first_y, min(first_y + self.block[1], ny), step)
+        end_z, end_y = min(first_z + self.block[0], nz), min(first_y + self.block[1], ny)
+        scratch = np.empty(self.inner, self._codec.dtype)
         with ExitStack() as opened:
-            row = [self._open(f"c.{k}.{j}.{i}", opened) for i in range(self.n_shards_x)]
-            for z, y in itertools.product(zs, ys):
-                deep, high = min(depth, nz - z), min(step, ny - y, first_y + self.block[1] - y)
+            row = [self._open(f"c.{k}.{j}.{i}", opened, scratch) for i in range(self.n_shards_x)]
+            for z, y in itertools.product(
+                range(first_z, end_z, depth), range(first_y, end_y, step)
+            ):
+                zs, ys = slice(z, min(z + depth, end_z)), slice(y, min(y + step, end_y))
+                band = full[: zs.stop - z, : ys.stop - y]
                 for i, shard in enumerate(row):
-                    out = band[:, :high, i * self.block[2] : (i + 1) * self.block[2]]
-                    shard.fill(out, (z - first_z) // depth, (y - first_y) // height)
-                yield (slice(z, z + deep), slice(y, y + high), slice(0, nx)), band[:deep, :high]
+                    out = band[:, :, i * self.block[2] : (i + 1) * self.block[2]]
+                    shard.fill(out, (z - first_z) // depth, (y - first_y) // self.inner[1])
+                yield (zs, ys, slice(0, nx)), band
 
     @property
-    def n_shards_x(self) -> int:
-        """Number of shards along x."""
-        return -(-self.shape[2] // self.block[2])
+    def _codec(self) -> ShardCodec:
+        return codec_of(self.variable, self.inner)
 
-    def _open(self, name: str, opened: ExitStack) -> _Shard:
-        codec = codec_of(self.variable, self.inner)
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        return np.dtype(self._codec.dtype).newbyteorder(">")
+
+    @property
+    def _band(self) -> Shape:
+        """Voxels of the largest band."""
+        depth, height, _ = self.inner
+        row_bytes = depth * height * self.shape[2] * self._dtype.itemsize
+        most = min(self.block[1], -(-self.shape[1] // height) * height)
+        return depth, min(max(1, _BAND_BYTES // row_bytes) * height, most), self.shape[2]
+
+    def _open(self, name: str, opened: ExitStack, scratch: Array) -> _Shard:
+        codec = self._codec
         z, y, x = (size // step for size, step in zip(self.block, self.inner, strict=True))
-        scratch = np.empty(self.inner, codec.dtype)
         path = Path(self.folder, name)
         try:
             file = opened.enter_context(path.open("rb"))
@@ -120,9 +151,7 @@ class _Shard:
             if self.file is not None:
                 entry = self.index[a, b + y // high, x // wide]
                 chunk = self.codec.read_chunk(self.file, entry, self.scratch)
-            part[...] = (
-                self.codec.fill if chunk is None else chunk[:, : part.shape[1], : part.shape[2]]
-            )
+            part[...] = self.codec.fill if chunk is None else chunk[tuple(map(slice, part.shape))]
 
 
 def remember(cube: xr.Dataset, folder: Path, held: dict[str, Any]) -> None:
