@@ -47,6 +47,11 @@ class Side:
     quantity: str
     """What :meth:`Record.value` knows."""
 
+    @property
+    def is_a_time(self) -> bool:
+        """Whether it differs from round to round, as times do."""
+        return self.quantity.startswith(("wall_", "cpu_")) or self.quantity.endswith("_ms")
+
     def is_of(self, benchmark: str, job: Job) -> bool:
         """Whether it is a quantity of this job."""
         names = (job.label, job.options.get("role"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import shutil
@@ -45,6 +46,8 @@ class Settings:
     """Folder of the records."""
     repeats: int = 3
     """Rounds over the jobs of a case."""
+    long_s: float = math.inf
+    """What took longer in the first round is not measured again."""
     disk_bytes: int = 60 << 30
     """Most that the data may take."""
     timeout_s: float = 3600.0
@@ -60,7 +63,8 @@ def run_cases(
 ) -> list[Record]:
     """Measure cases one after the other; within a case the jobs take turns, round by round.
 
-    A job that is wrong, fails or is not available is told once and not run again.
+    A job that is wrong, fails or is not available is told once and not run again; neither is one
+    that takes too long.
 
     Parameters
     ----------
@@ -84,19 +88,19 @@ def run_cases(
         compile_beforehand(ours, settings, say)
     records: list[Record] = []
     for jobs in cases:
-        given_up: set[str] = set()
+        done: set[str] = set()
         for repeat in range(settings.repeats):
             # The first of a round is another one each time: no job profits from its neighbour.
             turn = repeat % len(jobs)
             for job in [*jobs[turn:], *jobs[:turn]]:
-                if job.label in given_up or (repeat and job.options.get("once")):
+                if job.label in done:
                     continue
                 record = measure(job, repeat, settings)
                 append(path, record)
                 records.append(record)
                 say(in_words(record))
-                if not record.counts:
-                    given_up.add(job.label)
+                if not record.counts or job.options.get("once") or record.wall_s > settings.long_s:
+                    done.add(job.label)
     return records
 
 
@@ -118,6 +122,7 @@ def compile_beforehand(jobs: Sequence[Job], settings: Settings, say: Callable[[s
     """
     stores = _stores(settings)
     say("code      compiling what the jobs need, if that was not done before")
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(
         prefix=f"{_SCRATCH}{os.getpid()}-", dir=settings.work
     ) as folder:
@@ -126,6 +131,7 @@ def compile_beforehand(jobs: Sequence[Job], settings: Settings, say: Callable[[s
             cwd=_ROOT, check=False, input="\n".join(job.to_json() for job in jobs),
             capture_output=True, text=True,
         )  # fmt: skip
+    say(f"code      {time.monotonic() - started:.0f} s")
     if run.returncode != 0:  # whichever job has the fault will tell it again
         say(f"code      not all was compiled (status {run.returncode}): {_tail(run.stderr)}")
 

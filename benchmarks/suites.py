@@ -114,10 +114,10 @@ def stacking(size: Size) -> tuple[Case, ...]:
             _job("ways", "all three statistics", "musedask", upright, methods=THREE),
             _job("ways", "field turned by 45 degrees", "musedask", diamond),
         ),
-        tuple(_job("kernel", kind, "musedask-kernel", data) for kind, data in kinds),
-        (
-            _job("compilation", "no cache", "musedask-compilation", upright, "any", filled=False),
-            _job("compilation", "cache", "musedask-compilation", upright, "any", filled=True),
+        tuple(
+            _job("compilation", label, "musedask-compilation", upright, "any", filled=filled)
+            for label, filled in (("no cache", False), ("cache", True))
+            if filled or size != "small"  # it takes most of a minute
         ),
         tuple(
             _job("pipeline", f"{n} exposures", "esorex-combine", exposures=n, role=role,

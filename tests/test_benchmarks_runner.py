@@ -105,6 +105,13 @@ def test_jobs_take_turns_and_what_does_not_count_is_not_run_again(settings):
     assert "this program is not installed" in said[1]
 
 
+def test_what_takes_long_is_not_measured_again(settings):
+    jobs = (stand_in("quick"), stand_in("busy", DataSpec(2, 4, 24)))
+    records = run_cases([jobs], replace(settings, long_s=0.25), lambda _: None)
+    assert [(r.repeat, r.job.label) for r in records] == [(0, "quick"), (0, "busy"), (1, "quick")]
+    assert all(r.counts for r in records)
+
+
 def test_the_command_measures_checks_and_reports(tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks", "stacking", "--size", "tiny", "--peers",
