@@ -13,7 +13,10 @@ _OURS = "musedask"
 
 
 def plot_ratios(records: Sequence[Record], path: Path) -> Path | None:
-    """Bars of each peer's time per voxel over musedask's, wall and cpu; None without a peer."""
+    """Bars of each peer's time per voxel over musedask's, wall and cpu; None without a peer.
+
+    They start at 1, so that their length on the logarithmic axis means something.
+    """
     labels = [
         label
         for label in dict.fromkeys(r.job.label for r in records if _is_peer(r))
@@ -27,19 +30,22 @@ def plot_ratios(records: Sequence[Record], path: Path) -> Path | None:
     }
     if not labels or not any(spread.n for spreads in found.values() for spread in spreads):
         return None
-    figure, axes = _figure(1, (7.0, 0.6 + 0.42 * len(labels)))
+    figure, axes = _figure(1, (7.0, 1.0 + 0.42 * len(labels)))
     axis = axes[0]
     for shift, (quantity, spreads) in zip((-0.2, 0.2), found.items(), strict=True):
         at = [n + shift for n in range(len(labels))]
-        axis.barh(
-            at, [s.middle for s in spreads], 0.36, xerr=_whiskers(spreads),
-            label=quantity.partition("_")[0],
+        bars = axis.barh(
+            at, [s.middle - 1.0 for s in spreads], 0.36, left=1.0, xerr=_whiskers(spreads),
+            error_kw={"lw": 0.8, "capsize": 2}, label=quantity.partition("_")[0],
         )  # fmt: skip
+        texts = [f"{s.middle:.3g}" if s.n else "" for s in spreads]
+        axis.bar_label(bars, texts, padding=3, fontsize="small")
     axis.axvline(1.0, color="black", lw=0.8)
     axis.set(xscale="log", xlabel="time per voxel / musedask's")
     axis.set_yticks(range(len(labels)), labels)
+    axis.margins(x=0.12)
     axis.invert_yaxis()
-    axis.legend()
+    figure.legend(loc="outside upper right", ncols=2)
     figure.savefig(path, dpi=120)
     return path
 
@@ -64,10 +70,10 @@ def plot_scaling(records: Sequence[Record], path: Path) -> Path | None:
                 marker="o", capsize=2, label=f"{case}, from {sizes[0]}",
             )  # fmt: skip
     for axis, label in zip(axes, ("wall s/Gvox", "peak memory, GiB"), strict=True):
-        axis.set(xlabel="times as many", ylabel=label, ylim=(0, None))
+        axis.set(xlabel="times as many", ylabel=label, ylim=(0, 1.1 * axis.dataLim.ymax))
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter("{x:g}")
-    axes[1].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=120)
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -71,13 +72,18 @@ class Side:
 
 
 def ratio(above: Side, below: Side, records: Sequence[Record]) -> Spread:
-    """Quotient of two quantities in each round that has both, then its median and range."""
+    """Quotient of two quantities in each round that has both, then its median and range.
+
+    What was measured in one round of a run alone stands beside all rounds of the other.
+    """
     tops, bottoms = above.by_round(records), below.by_round(records)
+    rounds = Counter(run for run, _ in tops), Counter(run for run, _ in bottoms)
     return Spread.of(
-        tops[key] / bottoms[key] if bottoms[key] else math.nan
-        for key in tops
-        if key in bottoms
-    )  # fmt: skip
+        top / bottom if bottom else math.nan
+        for (run, turn), top in tops.items()
+        for (other, opposite), bottom in bottoms.items()
+        if run == other and (turn == opposite or 1 in (rounds[0][run], rounds[1][run]))
+    )
 
 
 def newest(records: Sequence[Record]) -> list[Record]:

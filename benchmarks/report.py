@@ -11,7 +11,7 @@ from benchmarks.model import Cluster, estimate, measured_rates
 from benchmarks.plots import plot_ratios, plot_scaling
 from benchmarks.ratios import Side, Spread, newest, ratio
 from benchmarks.records import Record
-from benchmarks.suites import SIZES
+from benchmarks.suites import BENCHMARKS, SIZES
 from benchmarks.targets import MISSED, TARGETS
 from musedask.errors import MissingError
 
@@ -21,6 +21,7 @@ _DISTURBED = 0.1
 """Processor time of others over wall time from which a measurement is marked."""
 _NOT_AT_TINY = ("This size shows that everything works; its times mean nothing.", "")
 _NO_RATIO = "-"
+_ORDER = {name: place for place, name in enumerate(BENCHMARKS)}
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Path:
@@ -34,6 +35,7 @@ def write_report(records: Sequence[Record], folder: Path) -> Path:
     lines = ["# Benchmarks", ""]
     for size in SIZES:
         own = newest([record for record in records if record.size == size])
+        own.sort(key=lambda record: _ORDER.get(record.benchmark, len(_ORDER)))
         if own:
             merits = _NOT_AT_TINY if size == "tiny" else _targets(own)
             lines += [*_about(own, size), *merits, *_cases(own), *_plots(own, size, folder)]

@@ -197,7 +197,7 @@ def scaling(size: Size) -> tuple[Case, ...]:
 def _role(n: int, series: tuple[int, ...], base: int) -> str:
     if n == series[-1]:
         return MOST
-    return BASE if n == max(v for v in series if v <= max(base, series[0])) else ""
+    return BASE if n == max(v for v in series[:-1] if v <= max(base, series[0])) else ""
 
 
 BENCHMARKS: dict[str, Callable[[Size], tuple[Case, ...]]] = {

@@ -39,6 +39,13 @@ class TestRatios:
                    made("mpdaf-median", 60.0, repeat=3)]  # fmt: skip
         assert ratio(PEER, OURS, records) == Spread(15.0, 10.0, 20.0, 3)
 
+    def test_what_was_measured_once_stands_beside_all_rounds_of_the_other(self):
+        ours = [made("musedask", wall, repeat=n) for n, wall in enumerate((4.0, 1.0, 2.0))]
+        peer = made("mpdaf-median", 40.0)
+        assert ratio(PEER, OURS, [*ours, peer]) == Spread(20.0, 10.0, 40.0, 3)
+        assert ratio(OURS, PEER, [*ours, peer]) == Spread(0.05, 0.025, 0.1, 3)
+        assert ratio(PEER, OURS, [*ours, replace(peer, run="other")]).n == 0
+
     def test_what_is_wrong_does_not_count(self):
         records = [made("musedask", 1.0), made("mpdaf-median", 10.0, state=WRONG)]
         assert ratio(PEER, OURS, records).n == 0
@@ -110,6 +117,14 @@ class TestSuites:
             assert len({job.label for job in case}) == len(case) > 0
             assert len({job.case for job in case}) == 1
 
+    @pytest.mark.parametrize("size", SIZES)
+    def test_a_series_has_a_base_and_a_most(self, size):
+        for case in BENCHMARKS["scaling"](size):
+            roles = [job.options.get("role") for job in case]
+            if case[0].case in ("exposures", "wavelengths", "area", "graph"):
+                assert roles[-1] == "most"
+                assert roles.count("base") == roles.count("most") == 1
+
     def test_peers_are_chosen_by_name_and_family_beside_musedask(self):
         (case,) = chosen(BENCHMARKS["stacking"]("tiny"), ("reference", "mpdaf"))
         names = [job.peer for job in case]
@@ -143,7 +158,7 @@ class TestReport:
         assert "| mpdaf CubeList.median, wall | at least 10 x | 13 x (12 to 14) | met |" in lines
         dask = [line for line in lines if line.startswith("| xarray + Dask")]
         assert dask == [
-            "| xarray + Dask graph of the same, wall | at least 8 x | 4 x | **not met** |"
+            "| xarray + Dask graph of the same, wall | at least 8 x | 4 x (4 to 4) | **not met** |"
         ]
         (mpdaf,) = [line for line in lines if line.startswith("| mpdaf-median |")]
         assert mpdaf.split(" | ")[5] == "13 (12 to 14)"
@@ -181,6 +196,10 @@ class TestReport:
         old = [made("musedask", 77.0, run="run0"), made("mpdaf-median", 1.0, run="run0")]
         text = write_report([*old, *self.records], tmp_path).read_text()
         assert text == write_report(self.records, tmp_path).read_text()
+
+    def test_benchmarks_stand_in_the_order_in_which_they_are_run(self, tmp_path):
+        text = write_report(self.records[::-1], tmp_path).read_text()
+        assert text.index("### stacking: peers") < text.index("### scaling: exposures")
 
     def test_each_table_has_rows_as_wide_as_its_head(self, tmp_path):
         lines = write_report(self.records, tmp_path).read_text().splitlines()
