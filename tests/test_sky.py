@@ -162,3 +162,41 @@ def test_astropy_gives_the_same_from_the_cards() -> None:
     sky = sky_at((30.0, -60.0), turn_deg=12.0)
     wcs = WCS(fits.Header(list(sky.cards)))
     np.testing.assert_allclose(wcs.pixel_to_world_values(3.0, 4.0), sky.to_sky(3.0, 4.0))
+
+
+CARDS_OF_KINDS = [
+    {},
+    {"RADESYS": "FK5", "EQUINOX": 2000.0},
+    {"RADESYS": "FK4", "EQUINOX": 1950.0, "LONPOLE": 170.0},
+    {"CTYPE1": "RA---STG", "CTYPE2": "DEC--STG", "LATPOLE": 45.0},
+    {"CTYPE1": "RA---ZPN", "CTYPE2": "DEC--ZPN", "PV2_1": 1.0, "PV2_3": 0.02},
+    {"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "PV2_1": 0.01, "PV2_2": -0.02},
+    {
+        "CTYPE1": "RA---CAR",
+        "CTYPE2": "DEC--CAR",
+        "CRVAL2": 10.0,
+        "LONPOLE": 30.0,
+        "LATPOLE": -80.0,
+    },
+]
+
+
+@pytest.mark.parametrize("more", CARDS_OF_KINDS, ids=lambda more: ",".join(more))
+@pytest.mark.parametrize("dec", [-60.123456789012345, 0.0, 2.2, 90.0])
+def test_cards_and_wcs_are_those_that_astropy_makes_of_headers(more, dec):
+    header = fits.Header({**tan_cards(ra=123.45678901234567, dec=dec, turn_deg=31.0), **more})
+    sky = SkyProjection.from_header(header)
+    full = WCS(header, naxis=2).to_header()
+    for key in ("LONPOLE", "LATPOLE", "EQUINOX", "RADESYS", *(k for k in full if k[:2] == "PV")):
+        assert sky.mapping.get(key) == full.get(key), key
+    assert [key for key in sky.mapping if key[:2] == "PV"] == [k for k in full if k[:2] == "PV"]
+    through = WCS(fits.Header(list(sky.cards)))
+    assert dict(sky.wcs.to_header()) == dict(through.to_header())
+    xy = np.random.default_rng(1).uniform(0, 300, (2, 50))
+    np.testing.assert_array_equal(sky.to_sky(*xy), through.wcs_pix2world(*xy, 0))
+
+
+def test_a_card_that_fits_cannot_hold_is_refused():
+    sky = SkyProjection.from_cards({**tan_cards(), "A KEY\n": 1.0})
+    with pytest.raises(InputError, match="A KEY"):
+        sky.to_sky(0, 0)

@@ -17,6 +17,7 @@ from astropy.io import fits
 
 from musedask.cube import FLUX_UNITS
 from musedask.errors import FileError, InputError
+from musedask.fits.cards import CARD
 from musedask.fits.hdus import FitsFile, Hdu
 from musedask.quiet import quiet
 from musedask.sky import SkyProjection
@@ -33,9 +34,11 @@ _POWER = re.compile(
     r"^(?:10\s*(?:\*\*|\^)\s*\(?\s*(?P<power>[+-]?\d+)\s*\)?"
     r"|(?P<number>[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)(?![\d.]))\s*\*?\s*"
 )
+_KEYWORD = 8
+"""Characters of a keyword at most."""
 _SKY_CARD = re.compile(
-    r"^(?:WCSAXES|C(?:TYPE|UNIT|RVAL|DELT|ROTA)[12]|CRPIX[123]|CD[123]_[123]|PC[123]_[123]|"
-    r"PV[12]_\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH)$"
+    rb"(?:WCSAXES|C(?:TYPE|UNIT|RVAL|DELT|ROTA)[12]|CRPIX[123]|CD[123]_[123]|PC[123]_[123]|"
+    rb"PV[12]_[0-9]+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH)\Z"
 )
 _SMALLEST_STEP = 1e-9
 """Distance of two channels, relative to the wavelength; MUSE has 1e-4."""
@@ -166,7 +169,7 @@ def sky_projection(hdu: Hdu, label: str) -> SkyProjection:
     InputError
         If the cards cannot be understood, or describe a distortion.
     """
-    keys = [key for key in hdu.header if _SKY_CARD.match(key)]
+    keys = _sky_keys(hdu)
     has_cd = any(key.startswith("CD1_") or key.startswith("CD2_") for key in keys)
     if has_cd:
         # CD wins over what some tools leave beside it (the FITS standard forbids the mixture).
@@ -178,7 +181,7 @@ def sky_projection(hdu: Hdu, label: str) -> SkyProjection:
             # Of a number that is a text, astropy would take the default without a word.
             if value is None or not isinstance(value, str if _TEXT.match(key) else int | float):
                 raise ValueError
-            header[key] = value
+            header.append((key, value), end=True)
         except ValueError:
             raise InputError(
                 f"{label}: {key} has no value that can be read; repair that card"
@@ -192,6 +195,13 @@ def sky_projection(hdu: Hdu, label: str) -> SkyProjection:
     if not has_cd and not {"CDELT1", "CDELT2"} <= set(header):
         raise InputError(f"{label}: neither CD1_1... nor CDELT1, CDELT2 give the size of a pixel")
     return SkyProjection.from_header(header, label)
+
+
+def _sky_keys(hdu: Hdu) -> list[str]:
+    """Keywords of the cards of the sky, each once; to parse the other cards takes far longer."""
+    starts = range(0, len(hdu.raw), CARD)
+    names = [hdu.raw[i : i + _KEYWORD].partition(b"=")[0].strip().upper() for i in starts]
+    return [key.decode() for key in dict.fromkeys(names) if _SKY_CARD.match(key)]
 
 
 def spectral_axis(hdus: CubeHdus, label: str) -> SpectralAxis:

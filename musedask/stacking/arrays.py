@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import dask.array as da
@@ -86,12 +87,15 @@ def _tile(
             for key in ("flux", "variance"):
                 data = _aligned(cubes[n][key].data, members[n], plan)
                 arguments += [data, f"z{_letter(len(arguments))}{_letter(len(arguments) + 1)}"]
+    # Dask would take the members apart: they are bound to the function, and the keys of the
+    # tile's blocks stand for them in its name.
+    make = partial(_make, spec=spec, inside=tuple(inside), direct=tuple(direct))
+    keys = [plan.keys.get((block, *tile), "") for block in range(nz)]
     # Every axis but z is contracted: each has one chunk.
     results = da.blockwise(
-        _make, "zji", *arguments, new_axes={"j": 1, "i": 1}, adjust_chunks={"z": 1},
+        make, "zji", *arguments, new_axes={"j": 1, "i": 1}, adjust_chunks={"z": 1},
         align_arrays=False, concatenate=True, dtype=object, meta=_OBJECTS,
-        spec=spec, inside=tuple(inside), direct=tuple(direct),
-        name=f"stack-block-{tokenize(KERNEL_VERSION, spec, *arguments)}",
+        name=f"stack-block-{tokenize(KERNEL_VERSION, spec.tile, plan.chunks, keys, *arguments)}",
     )  # fmt: skip
     planes = da.blockwise(
         _planes_of, "pzyx", results, "zji", new_axes={"p": n_planes, "y": ny, "x": nx},
