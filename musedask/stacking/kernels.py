@@ -64,6 +64,17 @@ def _pointer(_context: Any, address: Any) -> Any:
 
 
 @intrinsic
+def _address(_context: Any, array: Any) -> Any:
+    """Where an array's values begin; ``array.ctypes.data`` would count a reference."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return types.int64(array), codegen
+
+
+@intrinsic
 def _swapped(_context: Any, word: Any) -> Any:
     """Reverse the bytes of a uint32."""
 
@@ -96,7 +107,7 @@ def _line(array, y, x, n):
 
     Unlike a slice it counts no reference, which costs more than the arithmetic of a short row.
     """
-    at = array.ctypes.data + 4 * (y * array.shape[1] + x)
+    at = _address(array) + 4 * (y * array.shape[1] + x)
     return carray(_pointer(at), (n,), np.float32)
 
 
@@ -132,7 +143,7 @@ def _bring(source, row, c, first, last, room):
     if source[0, 0] < 0:
         return found
     size = line * (last - first)
-    home = room.ctypes.data
+    home = _address(room)
     step = 4 * room.shape[1]
     for i in range(3 if row[QUALITY] != 0 else 2):
         _read(source[i, 0], home + i * step, size, found[i] + line * first)
@@ -229,6 +240,27 @@ def _copy_row(f, v, m, scale, out_f, out_v):
         good = m[i] == one
         out_f[i] = f[i] * scale if good else nan
         out_v[i] = v[i] * scale * scale if good else nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _steady_run(f0, f1, v0, v1, m0, m1, x, y, scale, out_f, out_v):
+    """Bilinear along a run of one row whose fractions are the same everywhere.
+
+    The inputs have one pixel more than the outputs.
+    """
+    one = np.float32(1.0)
+    nan = np.float32(np.nan)
+    a = (one - x) * (one - y)
+    b = x * (one - y)
+    c = (one - x) * y
+    d = x * y
+    for i in range(out_f.shape[0]):
+        weight = a * m0[i] + b * m0[i + 1] + c * m1[i] + d * m1[i + 1]
+        flux = a * f0[i] + b * f0[i + 1] + c * f1[i] + d * f1[i + 1]
+        variance = a * a * v0[i] + b * b * v0[i + 1] + c * c * v1[i] + d * d * v1[i + 1]
+        factor = scale / weight
+        out_f[i] = flux * factor if weight >= HALF else nan
+        out_v[i] = variance * factor * factor if weight >= HALF else nan
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -360,16 +392,18 @@ def _drift_strip(
             end = min(end, _run_end(drift[y, 2], drift[y, 3], iy, x, hi))
             r = y + iy - ry - before
             q = x + ix - rx - before
+            n = end - x
             if taps == 2:
-                n = end - x
-                _bilinear_run(
-                    _line(sf, r, q, n + 1), _line(sf, r + 1, q, n + 1),
-                    _line(sv, r, q, n + 1), _line(sv, r + 1, q, n + 1),
-                    _line(sm, r, q, n + 1), _line(sm, r + 1, q, n + 1),
-                    np.float32(ux - ix), np.float32(drift[y, 1]),
-                    np.float32(uy - iy), np.float32(drift[y, 3]),
-                    scale, _line(out_f, at + y - y_lo, x, n), _line(out_v, at + y - y_lo, x, n),
-                )  # fmt: skip
+                f0, f1 = _line(sf, r, q, n + 1), _line(sf, r + 1, q, n + 1)
+                v0, v1 = _line(sv, r, q, n + 1), _line(sv, r + 1, q, n + 1)
+                m0, m1 = _line(sm, r, q, n + 1), _line(sm, r + 1, q, n + 1)
+                to_f, to_v = _line(out_f, at + y - y_lo, x, n), _line(out_v, at + y - y_lo, x, n)
+                fx, fy = np.float32(ux - ix), np.float32(uy - iy)
+                dfx, dfy = np.float32(drift[y, 1]), np.float32(drift[y, 3])
+                if dfx == 0 and dfy == 0:
+                    _steady_run(f0, f1, v0, v1, m0, m1, fx, fy, scale, to_f, to_v)
+                else:
+                    _bilinear_run(f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, scale, to_f, to_v)
             else:
                 end = min(end, _phase_end(ux, drift[y, 1], x, end))
                 end = min(end, _phase_end(uy, drift[y, 3], x, end))
@@ -712,7 +746,7 @@ def _median_variance(
     _exposure_time(values, members, times, p_lo, n, n_valid, sums[0], time)
     if size <= FEW:
         _add_inverses(values, variances, members, p_lo, n, partial)
-        _settle_median(partial[0, :n], partial[1, :n], n_valid[:n], size, c_n, variance)
+        _settle_median(partial[0, :n], partial[1, :n], n_valid[:n], c_n, variance)
         return
     sums[:2, :n] = 0.0
     for first in range(0, size, FEW):
@@ -721,7 +755,7 @@ def _median_variance(
         _add_inverses(values, variances, some, p_lo, n, partial)
         for i in range(2):
             _add_partial(partial[i, :n], sums[i, :n])
-    _settle_median(sums[0, :n], sums[1, :n], n_valid[:n], size, c_n, variance)
+    _settle_median(sums[0, :n], sums[1, :n], n_valid[:n], c_n, variance)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -780,42 +814,26 @@ def _add_partial(partial, total):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _settle_median(inverse, square, n_valid, most, c_n, variance):
-    """The variance out of the sums, float32 or float64."""
+def _settle_median(inverse, square, n_valid, c_n, variance):
+    """The variance out of the sums, in their precision."""
+    one = np.float32(1.0)
     two = np.float32(2.0)
     some = np.float32(0.5)
     nan = np.float32(np.nan)
-    all_of_them = np.float32(most)
-    pairs = np.int32(0)
-    fewer = np.int32(0)
+    factor = c_n[0]
+    growth = c_n[1]
     for p in range(inverse.shape[0]):
-        pairs += np.int32(1) if n_valid[p] == two else np.int32(0)
-        fewer += np.int32(1) if n_valid[p] != all_of_them else np.int32(0)
-    if fewer == 0:  # the factors need not be looked up for each pixel
-        c, a = np.float64(c_n[0, most]), np.float64(c_n[1, most])
-        for p in range(inverse.shape[0]):
-            total = np.float64(inverse[p])
-            per_total2 = np.float64(most) / (total * total)
-            scatter = square[p] * per_total2 - 1.0
-            variance[p] = np.float32(c * per_total2 * (1.0 + a * scatter))
-    else:
-        for p in range(inverse.shape[0]):
-            number = n_valid[p]
-            total = np.float64(inverse[p])
-            per_total2 = number / (total * total)
-            scatter = square[p] * per_total2 - 1.0
-            spread = 1.0 + c_n[1, np.int64(number)] * scatter
-            value = np.float32(c_n[0, np.int64(number)] * per_total2 * spread)
-            variance[p] = value if number > some else nan
-    if pairs == 0:
-        return
-    for p in range(inverse.shape[0]):
-        total = np.float64(inverse[p])
-        per_total2 = two / (total * total)
-        scatter = square[p] * per_total2 - 1.0
-        exact = (1.0 + scatter) / ((1.0 - scatter) * (1.0 - scatter))
-        value = np.float32(c_n[0, 2] * per_total2 * exact)
-        variance[p] = value if n_valid[p] == two else variance[p]
+        number = n_valid[p]
+        n = np.uint32(number)
+        # One over sigma's scale at a time: no product leaves the range of float32.
+        sigma = number / inverse[p]
+        per_number = one / number
+        scatter = square[p] * sigma * sigma * per_number - one
+        rest = one / (one - scatter)
+        exact = (one + scatter) * rest * rest
+        spread = exact if number == two else one + growth[n] * scatter
+        value = factor[n] * sigma * sigma * per_number * spread
+        variance[p] = value if number > some else nan
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1161,17 +1179,17 @@ def _structure(image, top, n_rows, rules, rooms, edge):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add_white(values, row, first_y, first_x, totals, numbers):
-    """Add rows of the tile, from ``row`` on, to images that begin at ``first_y, first_x``."""
-    width = totals.shape[1]
+def _add_white(values, at, row, n_rows, tx, first_y, first_x, totals, numbers):
+    """Add rows of the tile, from ``row`` on, to images that begin at ``first_y, first_x``.
+
+    ``values`` float32 (1, pixel): the rows, from pixel ``at`` on.
+    """
+    height, width = totals.shape
     zero = np.float32(0.0)
-    for y in range(values.shape[0]):
-        to = row + y - first_y
-        if to < 0 or to >= totals.shape[0]:
-            continue
-        f = values[y, first_x : first_x + width]
-        total = totals[to]
-        number = numbers[to]
+    for y in range(max(row, first_y), min(row + n_rows, first_y + height)):
+        f = _line(values, 0, at + (y - row) * tx + first_x, width)
+        total = _line(totals, y - first_y, 0, width)
+        number = carray(_pointer(_address(numbers) + (y - first_y) * width), (width,), np.uint8)
         for p in range(width):
             good = f[p] == f[p]
             total[p] += f[p] if good else zero
@@ -1280,8 +1298,10 @@ def _store_rows(outs, at, lo, hi, tx, first_y, first_x, stages, stage, planes):
         if stages[i] != stage:
             continue
         for y in range(max(lo, first_y), min(hi, first_y + height)):
-            p = (at + y - lo) * tx + first_x
-            planes[i, y - first_y] = outs[i, p : p + width]
+            # By addresses: a slice of planes does not tell that its rows are without gaps.
+            to = _address(planes) + i * planes.strides[0] + (y - first_y) * planes.strides[1]
+            row = carray(_pointer(to), (width,), np.float32)
+            row[:] = _line(outs, i, (at + y - lo) * tx + first_x, width)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1450,7 +1470,7 @@ def stack_slab(
         planes begin: a clipping needs HALO pixels more on each side than it
         makes, where the grid goes on. The geometry above is that of the tile.
     planes : float32 (plane, channel, y, x)
-        Filled.
+        Filled; without gaps along a row.
     white, white_n : float32, uint8 (exposure, y, x)
         Sum over channels and their number, added to; up to 255 channels.
     run : int
@@ -1490,7 +1510,10 @@ def stack_slab(
                     background[e, c], floor[e, c], scale[e], s_lo, s_hi, scratch, out_f, out_v,
                 )  # fmt: skip
                 if touched and white.shape[0]:
-                    _add_white(out_f, s_lo, first_y, first_x, white[e], white_n[e])
+                    _add_white(
+                        values[e : e + 1], held, s_lo, s_hi - s_lo, tx, first_y, first_x,
+                        white[e], white_n[e],
+                    )  # fmt: skip
             for k in range(sizes.shape[0]):
                 members = selections[k, : sizes[k]]
                 network = networks[network_ends[k] : network_ends[k + 1]]
