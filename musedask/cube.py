@@ -88,15 +88,16 @@ def make_cube(
 
 def check_cube(cube: xr.Dataset, what: str = "the cube") -> None:
     """Raise an InputError that says in what a Dataset differs from the schema."""
+    held = cube.variables  # to make a DataArray of each takes longer than all that is looked at
     for key in ("flux", "variance"):
-        if key not in cube:
+        if key not in held:
             raise InputError(f"{what} has no variable {key!r}: a cube has flux and variance")
     for key, dtype in _DTYPES.items():
-        if key in cube and cube[key].dims != DIMS:
-            raise InputError(f"{what}: {key} has dims {cube[key].dims}, expected {DIMS}")
-        if key in cube and cube[key].dtype != dtype:
+        if key in held and held[key].dims != DIMS:
+            raise InputError(f"{what}: {key} has dims {held[key].dims}, expected {DIMS}")
+        if key in held and held[key].dtype != dtype:
             raise InputError(
-                f"{what}: {key} is {cube[key].dtype}, expected {dtype}; use .astype({dtype!r})"
+                f"{what}: {key} is {held[key].dtype}, expected {dtype}; use .astype({dtype!r})"
             )
     for key in (*DIMS, "wcs"):
         if key not in cube.coords:
@@ -105,7 +106,7 @@ def check_cube(cube: xr.Dataset, what: str = "the cube") -> None:
                 "of different WCS: use .assign_coords() with that of a proper cube"
             )
     for key in ("y", "x"):
-        if cube.sizes[key] == 0 or np.any(np.diff(cube[key].values) != 1):
+        if cube.sizes[key] == 0 or np.any(np.diff(held[key].values) != 1):
             raise InputError(f"{what}: {key} has to count whole pixels without gaps")
     if cube.sizes["wavelength"] == 0:
         raise InputError(f"{what} has no channel: what was selected lies outside its wavelengths")
@@ -113,8 +114,9 @@ def check_cube(cube: xr.Dataset, what: str = "the cube") -> None:
 
 def sky_of(cube: xr.Dataset) -> SkyProjection:
     """The projection whose pixel (0, 0) is the first pixel of this cube (or cut-out)."""
-    parent = SkyProjection.from_cards(cube["wcs"].attrs)
-    return parent.shifted(float(cube["x"].values[0]), float(cube["y"].values[0]))
+    held = cube.variables
+    parent = SkyProjection.from_cards(held["wcs"].attrs)
+    return parent.shifted(float(held["x"].values[0]), float(held["y"].values[0]))
 
 
 def spectral_of(cube: xr.Dataset, what: str = "the cube") -> SpectralAxis:
@@ -125,8 +127,8 @@ def spectral_of(cube: xr.Dataset, what: str = "the cube") -> SpectralAxis:
     InputError
         If the wavelengths are not evenly spaced to a tenth of a channel.
     """
-    waves = np.asarray(cube["wavelength"].values, dtype=np.float64)
-    attrs = cube["wavelength"].attrs
+    axis = cube.variables["wavelength"]
+    waves, attrs = np.asarray(axis.values, dtype=np.float64), axis.attrs
     step = float(waves[-1] - waves[0]) / (waves.size - 1) if waves.size > 1 else 1.25
     ideal = waves[0] + step * np.arange(waves.size)
     if step <= 0 or np.abs(waves - ideal).max() > 0.1 * step:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
-from astropy.wcs.utils import proj_plane_pixel_area
 
 from musedask.errors import InputError
 from musedask.quiet import quiet
@@ -157,7 +156,7 @@ class SkyProjection:
     @property
     def pixel_area_arcsec2(self) -> float:
         """Area of a pixel at the projection's centre."""
-        return float(proj_plane_pixel_area(self.wcs)) * ARCSEC_PER_DEG**2
+        return float(np.abs(np.linalg.det(self.cd))) * ARCSEC_PER_DEG**2
 
     @property
     def cd(self) -> Floats:

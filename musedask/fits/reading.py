@@ -172,10 +172,11 @@ def direct_source(cube: xr.Dataset) -> FitsCube | None:
     if not isinstance(source, FitsCube):
         return None
     for key, name in (("flux", source.flux_name), ("variance", source.variance_name)):
-        data = cube[key].data if key in cube else None
-        if not isinstance(data, da.Array) or data.name != name:
+        variable = cube.variables.get(key)
+        data = None if variable is None else variable.data
+        if variable is None or not isinstance(data, da.Array) or data.name != name:
             return None
-        if cube[key].dims != ("wavelength", "y", "x") or data.shape != source.flux.shape:
+        if variable.dims != ("wavelength", "y", "x") or data.shape != source.flux.shape:
             return None
     return source if _fingerprint(cube) == source.axes else None
 
@@ -289,7 +290,7 @@ def _fingerprint(cube: xr.Dataset) -> str:
         return "incomplete"
     digest = hashlib.sha256()
     for key in ("wavelength", "y", "x", "wcs"):
-        coord = cube[key]
+        coord = cube.variables[key]
         digest.update(
             repr((key, coord.dims, str(coord.dtype), sorted(coord.attrs.items()))).encode()
         )

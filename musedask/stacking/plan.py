@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from musedask.blocks import BlockPlan, Slot
-from musedask.cube import check_cube, name_of, sky_of, spectral_of
+from musedask.cube import sky_of, spectral_of
 from musedask.errors import InputError, MusedaskWarning
 from musedask.fits import direct_source
 from musedask.grid import CubeGrid
@@ -62,7 +62,6 @@ def members_of(
     members: dict[int, Member] = {}
     missed = []
     for index, cube in enumerate(cubes):
-        check_cube(cube, name_of(cube))
         placed = place(cube, offsets, allow_missing=allow_missing, allow_failed=allow_failed)
         member = _member(cube, placed, grid, options, len(members))
         if member is None:
@@ -123,7 +122,7 @@ def _member(
 
 
 def _is_lazy(cube: xr.Dataset) -> bool:
-    return hasattr(cube["flux"].data, "dask") and hasattr(cube["variance"].data, "dask")
+    return all(hasattr(cube.variables[key].data, "dask") for key in ("flux", "variance"))
 
 
 def _identity(source: Any) -> tuple[Any, ...]:

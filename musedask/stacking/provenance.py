@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import Any
@@ -145,6 +146,7 @@ def stack_attrs(grid: CubeGrid, options: StackOptions) -> dict[str, Any]:
             "grid": repr(grid), "options": repr(options)}  # fmt: skip
 
 
+@cache
 def software_version() -> str:
     """Version of the installed package."""
     try:
