@@ -139,9 +139,9 @@ def measured_rates(records: Sequence[Record]) -> Rates:
     Raises
     ------
     MissingError
-        If scaling was not measured.
+        If scaling was not measured, or at the tiny size alone.
     """
-    for size in ("full", "small", "tiny"):
+    for size in ("full", "small"):  # times of the tiny size mean nothing
         own = newest([record for record in records if record.size == size])
         # More exposures on the same grid, then more channels of everything.
         in_s = _growth(own, "exposures", "cpu_s") / _growth(own, "exposures", "n_voxels")
@@ -154,7 +154,8 @@ def measured_rates(records: Sequence[Record]) -> Rates:
         if math.isfinite(in_s + out_s + share + start + task):
             return Rates(max(0.0, in_s), max(0.0, out_s), task, max(1.0, share), start, size)
     raise MissingError(
-        "the model needs the records of scaling: run python -m benchmarks scaling first"
+        "the model needs records of scaling of size small or full: run "
+        "python -m benchmarks scaling first"
     )
 
 

@@ -300,3 +300,5 @@ class TestModel:
         half = [r for r in self.scaling_records("full", 5e-7, 2e-6) if r.job.case != "wavelengths"]
         with pytest.raises(MissingError, match="scaling"):
             measured_rates(half)
+        with pytest.raises(MissingError, match="small or full"):
+            measured_rates(self.scaling_records("tiny", 5e-7, 2e-6))
