@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dask
+import dask.array as da
 import distributed
 import fake_stack as fake
 import numpy as np
@@ -125,6 +126,26 @@ def test_labels_and_attributes_come_back_identical(tmp_path):
         check_cube(store[method])
         xr.testing.assert_identical(store[method].compute(), stack[method].compute())
     xr.testing.assert_identical(store.exposures, stack.exposures)
+
+
+def test_labels_that_are_not_computed_yet_are_computed_once(tmp_path):
+    made = []
+
+    def measure(n):
+        made.append(n)
+        return np.arange(3.0)
+
+    stack, plain = fake_stack(), fake_stack()
+    lazy = da.from_delayed(dask.delayed(measure)(1), (3,), np.float64)
+    for labelled, weights in ((stack, lazy), (plain, np.arange(3.0))):
+        added = {"exposure_weight": ("exposure", weights)}
+        labelled.exposures.coords.update(added)
+        for cube in labelled.values():
+            cube.coords.update(added)
+    write_megacube(stack, tmp_path / "m.zarr")
+    assert made == [1]
+    write_megacube(plain, tmp_path / "p.zarr")
+    assert tree(tmp_path / "m.zarr") == tree(tmp_path / "p.zarr")
 
 
 def test_reading_in_threads_leaves_their_common_warnings_alone(tmp_path, monkeypatch):

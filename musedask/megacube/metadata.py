@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 
@@ -17,6 +19,19 @@ from musedask.megacube.durable import write_tree
 from musedask.megacube.layout import IMAGE_LEVEL, KEY_BYTES, STORE_VERSION, Layout
 from musedask.megacube.nodes import Codecs, Nodes, as_json, plain
 from musedask.megacube.shards import sync_folders
+
+
+def with_labels(stack: Stack) -> Stack:
+    """Give a stack with its labels in memory: weights that are measured are so once, not in each.
+
+    Labels alone are computed, no block is made.
+    """
+    labels = {name: cube.coords.to_dataset() for name, cube in stack.items()}
+    if not any(map(dask.is_dask_collection, (*labels.values(), stack.exposures))):
+        return stack
+    loaded, exposures = dask.compute(labels, stack.exposures)
+    cubes = {name: cube.assign_coords(loaded[name].coords) for name, cube in stack.items()}
+    return replace(stack, cubes=cubes, exposures=exposures)
 
 
 def prepare(stack: Stack, layout: Layout, build: str) -> None:

@@ -30,7 +30,7 @@ from musedask.megacube.layout import (
     check_stack,
     read_description,
 )
-from musedask.megacube.metadata import add_attributes, build_key, prepare
+from musedask.megacube.metadata import add_attributes, build_key, prepare, with_labels
 from musedask.megacube.reading import open_group
 from musedask.megacube.regions import Region, read_region
 from musedask.megacube.shards import (
@@ -118,6 +118,7 @@ def write_megacube(
     final = Path(os.path.abspath(path))
     if not final.parent.is_dir():
         raise FileError(f"{final.parent}: no such folder; make it first")
+    stack = with_labels(stack)
     build = build_key(stack)
     folder = swap.building_folder(final, build)
     layout = Layout.of_plan(stack.plan, folder)
