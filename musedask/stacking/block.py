@@ -26,9 +26,9 @@ from musedask.stacking.statistics import combination, median_factors
 
 KERNEL_VERSION = 3
 """Raise it when the kernel gives other values for the same input: old blocks are made again."""
-GATHER_BYTES = 48 << 20
+GATHER_BYTES = 96 << 20
 """Resampled frames of gathered exposures that a task holds at a time."""
-DEEPEST_SLAB = 8
+DEEPEST_SLAB = k.LANES
 RUN_BYTES = 48 << 10
 """Values of all exposures along a run of pixels: what fits the first levels of cache."""
 GEOMETRY_CACHE_BYTES = 256 << 20
@@ -93,7 +93,7 @@ def make_block(
     y_lo, y_hi, x_lo, x_hi = spec.tile
     top, bottom, left, right = spec.padded
     padded = np.array([bottom - top, right - left, y_lo - top, x_lo - left])
-    planes = _planes((spec.n_planes, depth, y_hi - y_lo, x_hi - x_lo))
+    planes = _room("planes", (spec.n_planes, depth, y_hi - y_lo, x_hi - x_lo))
     present = np.array([m.present(start, depth) for m in spec.members])
     white = np.zeros((len(spec.members), y_hi - y_lo, x_hi - x_lo), np.float32)
     white_n = np.zeros(white.shape, np.uint8)
@@ -104,7 +104,9 @@ def make_block(
     combined = combination(spec.slots, [m.rank for m in spec.members])
     scales = np.array([m.scale for m in spec.members], np.float32)
     times = np.array([m.exptime for m in spec.members], np.float64)
-    slab = _slab_depth(spec, geometry)
+    slab = min(_slab_depth(spec, geometry), depth)
+    n_gathered = int((table[:, k.GATHERED] >= 0).sum())
+    gathered = _room("gathered", (2, n_gathered, slab, bottom - top, right - left))
     run = max(64, RUN_BYTES // (4 * len(spec.members)) // 16 * 16)
     with _opened(spec.members, arrays, start) as sources:
         sources.announce(0, min(slab, depth))
@@ -112,7 +114,7 @@ def make_block(
             hi = min(lo + slab, depth)
             sources.announce(hi, min(hi + slab, depth))
             k.stack_slab(
-                sources.of_slab(lo), table, present[:, lo:hi],
+                sources.of_slab(lo), table, np.ascontiguousarray(present[:, lo:hi]),
                 np.ascontiguousarray(levels[:, 0, lo:hi]),
                 np.ascontiguousarray(levels[:, 1, lo:hi]),
                 scales, np.ascontiguousarray(weights, np.float64), times, masks,
@@ -120,7 +122,7 @@ def make_block(
                 geometry.weights, _lanczos(),
                 combined.selections, combined.sizes, combined.networks, combined.network_ends,
                 median_factors(len(spec.members)), combined.steps, combined.step_ends,
-                np.array(spec.rules), padded, planes[:, lo:hi], white, white_n, min(run, 1024),
+                np.array(spec.rules), padded, planes, lo, white, white_n, gathered, min(run, 1024),
             )  # fmt: skip
     for plane, nothing in combined.untouched:
         planes[plane] = nothing
@@ -132,18 +134,19 @@ def make_block(
 _kept = threading.local()
 
 
-def _planes(shape: tuple[int, ...]) -> Floats32:
-    """Room for a block's planes: that of this thread's block before, if nobody looks at it.
+def _room(name: str, shape: tuple[int, ...]) -> Floats32:
+    """Room for a block's work: that of this thread's block before, if nobody looks at it.
 
     New memory costs as much as a third of reading the exposures, since the
     system clears it first.
     """
     size = math.prod(shape)
-    room = getattr(_kept, "room", None)
+    room = getattr(_kept, name, None)
     # Whoever holds a block, or an array made of it, holds a reference to the room: besides it
     # there are that of the thread, that of this function and that of the question.
     if room is None or room.size < size or sys.getrefcount(room) > 3:
-        room = _kept.room = np.empty(size, np.float32)
+        room = np.empty(size, np.float32)
+        setattr(_kept, name, room)
     found: Floats32 = room[:size].reshape(shape)
     return found
 

@@ -39,6 +39,8 @@ HALO = 4
 the reach of the pairs below, and one for the mean of 3 x 3."""
 PAIR_REACH = 3
 RANGE_REACH = 2
+LANES = 8
+"""Channels that are gathered side by side: a pixel's weights are looked up once for all."""
 FEW = 16
 """Exposures whose values are added in float32 before they are added in float64."""
 MPDAF_RULES = 5
@@ -72,6 +74,79 @@ def _address(_context: Any, array: Any) -> Any:
         return builder.ptrtoint(data, ir.IntType(64))
 
     return types.int64(array), codegen
+
+
+@intrinsic
+def _weigh(_context: Any, frame: Any, indices: Any, weights: Any, n: Any, sums: Any) -> Any:
+    """Weighted sums over ``n`` pixels of a frame of LANES channels side by side.
+
+    All but ``n`` are addresses: of float32 (pixel, 3, LANES), int32 (n,),
+    float32 (n,) and float32 (3, LANES), which is filled with the sums of w
+    flux, w^2 variance and w validity. Written as vector instructions, since a
+    compiler does not keep the sums of such short loops in registers.
+    """
+    lanes = ir.VectorType(ir.FloatType(), LANES)
+
+    def spread(builder: Any, value: Any) -> Any:
+        one = builder.insert_element(ir.Constant(lanes, ir.Undefined), value, ir.IntType(32)(0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return builder.shuffle_vector(one, ir.Constant(lanes, ir.Undefined), mask)
+
+    def codegen(_: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        pixels, index, weight = (
+            builder.inttoptr(address, kind.as_pointer())
+            for address, kind in zip(
+                args, (ir.FloatType(), ir.IntType(32), ir.FloatType()), strict=False
+            )
+        )
+        zero = ir.Constant(lanes, None)
+        kept = [cgutils.alloca_once_value(builder, zero) for _ in range(3)]  # type: ignore[no-untyped-call]
+        with cgutils.for_range(builder, args[3]) as loop:
+            w = builder.load(builder.gep(weight, [loop.index]))
+            at = builder.sext(builder.load(builder.gep(index, [loop.index])), ir.IntType(64))
+            first = builder.gep(pixels, [builder.mul(at, ir.IntType(64)(3 * LANES))])
+            factors = (w, builder.fmul(w, w), w)
+            for part, factor in enumerate(factors):
+                place = builder.gep(first, [ir.IntType(64)(part * LANES)])
+                values = builder.load(builder.bitcast(place, lanes.as_pointer()), align=4)
+                term = builder.fmul(values, spread(builder, factor), flags=("contract",))
+                total = builder.fadd(builder.load(kept[part]), term, flags=("contract",))
+                builder.store(total, kept[part])
+        for part in range(3):
+            place = builder.add(args[4], ir.IntType(64)(4 * LANES * part))
+            target = builder.inttoptr(place, lanes.as_pointer())
+            builder.store(builder.load(kept[part]), target, align=4)
+        return ir.Constant(ir.IntType(8).as_pointer(), None)
+
+    five = (types.int64, types.int64, types.int64, types.int64, types.int64)
+    return types.none(*five), codegen
+
+
+@intrinsic
+def _transpose(_context: Any, source: Any, step: Any, target: Any, to_step: Any) -> Any:
+    """LANES x LANES float32 from one address to another; the steps from row to row are bytes."""
+    lanes = ir.VectorType(ir.FloatType(), LANES)
+    pairs = [i // 2 + (i % 2) * LANES for i in range(LANES)]
+    halves = [
+        ir.Constant(ir.VectorType(ir.IntType(32), LANES), [i + more for i in pairs])
+        for more in (0, LANES // 2)
+    ]
+
+    def codegen(_: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        def place(address: Any, step: Any, i: int) -> Any:
+            at = builder.add(address, builder.mul(step, ir.IntType(64)(i)))
+            return builder.inttoptr(at, lanes.as_pointer())
+
+        rows = [builder.load(place(args[0], args[1], i), align=4) for i in range(LANES)]
+        # Interleaving the first half of the rows with the second, as often as halves there are.
+        for _ in range(LANES.bit_length() - 1):
+            both = zip(rows[: LANES // 2], rows[LANES // 2 :], strict=True)
+            rows = [builder.shuffle_vector(a, b, half) for a, b in both for half in halves]
+        for i, row in enumerate(rows):
+            builder.store(row, place(args[2], args[3], i), align=4)
+        return ir.Constant(ir.IntType(8).as_pointer(), None)
+
+    return types.none(types.int64, types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -435,141 +510,157 @@ def _copy_strip(
         )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _load_frame(source, row, c, masks, background, floor, scratch, frame):
-    """A whole frame as interleaved (flux, variance), NaN where missing, with a border."""
-    sf, sv, sm, _, _ = scratch
-    nan = np.float32(np.nan)
+@njit(nogil=True, cache=True, error_model="numpy")
+def _load_frames(source, row, start, present, masks, background, floor, room, lines, frame):
+    """A whole frame in up to LANES channels from ``start`` on, which lie side by side.
+
+    Parameters
+    ----------
+    present, background, floor : (channel,)
+        Of these channels.
+    room : uint32 (LANES, 3, word)
+        Takes the rows as they are read.
+    lines : float32 (3, LANES, x)
+        Takes a row of all channels; 0 where there is no channel, and LANES pixels longer.
+    frame : float32 (pixel, 3, LANES)
+        Filled with flux, variance and validity (1 or 0), 0 where missing and in
+        a border around the frame.
+    """  # fmt: skip
     ny, nx = row[NY], row[NX]
     width = nx + 2 * BORDER
-    frame[: (row[READ_LO] + BORDER) * width] = nan
-    frame[(row[READ_HI] + BORDER) * width : (ny + 2 * BORDER) * width] = nan
+    frame[: (row[READ_LO] + BORDER) * width] = np.float32(0.0)
+    frame[(row[READ_HI] + BORDER) * width : (ny + 2 * BORDER) * width] = np.float32(0.0)
+    lines[:] = np.float32(0.0)
+    found = np.zeros((LANES, 3), np.int64)
     for first in range(row[READ_LO], row[READ_HI], STRIP_ROWS):
         last = min(first + STRIP_ROWS, row[READ_HI])
-        _load_rectangle(source, row, c, masks, background, floor, first, last, 0, nx, scratch)
+        for c in range(present.shape[0]):
+            if present[c]:
+                found[c] = _bring(source, row, start + c, first, last, room[c])
         for y in range(first, last):
+            for c in range(present.shape[0]):
+                if present[c]:
+                    _load_row(
+                        found[c], y * nx, row, masks, background[c], floor[c],
+                        _line(lines[0], c, 0, nx), _line(lines[1], c, 0, nx),
+                        _line(lines[2], c, 0, nx),
+                    )  # fmt: skip
             line = frame[(y + BORDER) * width : (y + BORDER + 1) * width]
-            line[:BORDER] = nan
-            line[nx + BORDER :] = nan
-            body = line[BORDER : nx + BORDER]
-            f = _line(sf, y - first, 0, nx)
-            v = _line(sv, y - first, 0, nx)
-            m = _line(sm, y - first, 0, nx)
-            for i in range(nx):
-                good = m[i] > np.float32(0.0)
-                body[i, 0] = f[i] if good else nan
-                body[i, 1] = v[i] if good else nan
+            line[:BORDER] = np.float32(0.0)
+            _interleave(lines, nx, _address(line) + 4 * 3 * LANES * BORDER)
+            line[nx + BORDER :] = np.float32(0.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _interleave(lines, nx, target):
+    """From (part, channel, x) to (x, part, channel), LANES pixels at a time.
+
+    ``target`` is an address; up to LANES - 1 pixels behind the last are 0, as in ``lines``.
+    """
+    pixel = 4 * 3 * LANES
+    for part in range(3):
+        source = _address(lines) + 4 * part * LANES * lines.shape[2]
+        for x in range(0, nx, LANES):
+            _transpose(
+                source + 4 * x, 4 * lines.shape[2], target + pixel * x + 4 * part * LANES, pixel
+            )
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _part_channels(source, n, lines):
+    """From (x, part, channel) at an address to (part, channel, x)."""
+    pixel = 4 * 3 * LANES
+    for part in range(3):
+        target = _address(lines) + 4 * part * LANES * lines.shape[2]
+        for x in range(0, n, LANES):
+            _transpose(
+                source + pixel * x + 4 * part * LANES, pixel, target + 4 * x, 4 * lines.shape[2]
+            )
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _settle(flux, variance, weight, scale):
+def _settle(flux, variance, weight, scale, out_f, out_v):
     """Renormalise over the weight that was valid; NaN below one half."""
-    if weight >= HALF:
-        factor = scale / weight
-        return flux * factor, variance * factor * factor
-    return np.float32(np.nan), np.float32(np.nan)
+    nan = np.float32(np.nan)
+    for x in range(out_f.shape[0]):
+        factor = scale / weight[x]
+        out_f[x] = flux[x] * factor if weight[x] >= HALF else nan
+        out_v[x] = variance[x] * factor * factor if weight[x] >= HALF else nan
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _gather_taps(frame, at, width, wx, wy, n, scale):
-    """N x n taps from index ``at`` on, each row's weights times each column's."""
-    flux = np.float32(0.0)
-    variance = np.float32(0.0)
-    weight = np.float32(0.0)
-    for j in range(n):
-        for i in range(n):
-            k = at + j * width + i
-            if frame[k, 0] == frame[k, 0]:
-                w = wx[i] * wy[j]
-                flux += w * frame[k, 0]
-                variance += w * w * frame[k, 1]
-                weight += w
-    return _settle(flux, variance, weight, scale)
+def _pixels_around(kind, width, px, py, lanczos, six, indices, weights):
+    """List the pixels of a bordered frame around a point, by the weights of a kind.
+
+    Gives their number; none if the point is NaN.
+    """
+    if not (px == px and py == py):
+        return 0
+    one = np.float32(1.0)
+    if kind == NEAREST:
+        y, x = np.floor(py + np.float32(0.5)), np.floor(px + np.float32(0.5))
+        indices[0] = (np.int64(y) + BORDER) * width + np.int64(x) + BORDER
+        weights[0] = one
+        return 1
+    ix = np.int64(np.floor(px))
+    iy = np.int64(np.floor(py))
+    fx = px - np.float32(ix)
+    fy = py - np.float32(iy)
+    at = (iy + BORDER) * width + ix + BORDER
+    if kind == BILINEAR:
+        indices[0], weights[0] = at, (one - fx) * (one - fy)
+        indices[1], weights[1] = at + 1, fx * (one - fy)
+        indices[2], weights[2] = at + width, (one - fx) * fy
+        indices[3], weights[3] = at + width + 1, fx * fy
+        return 4
+    _weights_at(lanczos, fx, six[0])
+    _weights_at(lanczos, fy, six[1])
+    for j in range(LANCZOS_TAPS):
+        for i in range(LANCZOS_TAPS):
+            k = j * LANCZOS_TAPS + i
+            indices[k] = at + (j - 2) * width + i - 2
+            weights[k] = six[1, j] * six[0, i]
+    return LANCZOS_TAPS**2
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _gather_table(frame, indices, weights, scale):
-    """The weighted mean over a list of pixels."""
-    flux = np.float32(0.0)
-    variance = np.float32(0.0)
-    weight = np.float32(0.0)
-    for k in range(indices.shape[0]):
-        f = frame[indices[k], 0]
-        w = weights[k]
-        flux += w * f
-        variance += w * w * frame[indices[k], 1]
-        weight += w
-    if flux == flux:
-        return _settle(flux, variance, weight, scale)
-    flux = np.float32(0.0)
-    variance = np.float32(0.0)
-    weight = np.float32(0.0)
-    for k in range(indices.shape[0]):
-        f = frame[indices[k], 0]
-        w = weights[k]
-        if f == f:
-            flux += w * f
-            variance += w * w * frame[indices[k], 1]
-            weight += w
-    return _settle(flux, variance, weight, scale)
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _gather_frame(frame, row, pixel_map, pointers, indices, weights, lanczos, scale, out_f, out_v):
-    """Resample one channel of one exposure onto its part of the tile, any geometry.
+@njit(nogil=True, cache=True, error_model="numpy")
+def _gather_frames(frame, row, pixel_map, pointers, indices, weights, lanczos, scale, out):
+    """Resample an exposure onto its part of the tile, any geometry, in up to LANES channels.
 
     ``pixel_map`` float32 (2, rows, columns): frame coordinates x, y of the
-    part's pixels, NaN where they lie off the frame.
+    part's pixels, NaN where they lie off the frame. ``out`` float32 (2,
+    channel, y, x): flux and variance.
     """
-    nan = np.float32(np.nan)
-    width = row[NX] + 2 * BORDER
-    n_cols = row[COL_HI] - row[COL_LO]
-    two_x = np.empty(2, np.float32)
-    two_y = np.empty(2, np.float32)
-    six_x = np.empty(LANCZOS_TAPS, np.float32)
-    six_y = np.empty(LANCZOS_TAPS, np.float32)
     kind = row[KIND]
+    width = row[NX] + 2 * BORDER
+    first, n_cols = row[COL_LO], row[COL_HI] - row[COL_LO]
+    six = np.empty((2, LANCZOS_TAPS), np.float32)
+    own_indices = np.empty(LANCZOS_TAPS**2, np.int32)
+    own_weights = np.empty(LANCZOS_TAPS**2, np.float32)
+    line = np.zeros((n_cols + LANES, 3, LANES), np.float32)
+    lines = np.empty((3, LANES, n_cols + LANES), np.float32)
+    i = 0
     for y in range(row[ROW_LO], row[ROW_HI]):
-        for x in range(row[COL_LO], row[COL_HI]):
-            i = (y - row[ROW_LO]) * n_cols + x - row[COL_LO]
+        for x in range(n_cols):
+            index, weight = _address(own_indices), _address(own_weights)
             if kind == EXACT:
-                lo = pointers[i]
-                hi = pointers[i + 1]
-                out_f[y, x], out_v[y, x] = _gather_table(
-                    frame, indices[lo:hi], weights[lo:hi], scale
-                )
-                continue
-            px = pixel_map[0, i]
-            py = pixel_map[1, i]
-            if not (px == px and py == py):
-                out_f[y, x] = nan
-                out_v[y, x] = nan
-                continue
-            if kind == NEAREST:
-                k = np.int64(np.floor(py + np.float32(0.5)) + BORDER) * width + np.int64(
-                    np.floor(px + np.float32(0.5)) + BORDER
-                )
-                out_f[y, x] = frame[k, 0] * scale
-                out_v[y, x] = frame[k, 1] * scale * scale
-                continue
-            ix = np.int64(np.floor(px))
-            iy = np.int64(np.floor(py))
-            fx = px - np.float32(ix)
-            fy = py - np.float32(iy)
-            if kind == BILINEAR:
-                two_x[0] = np.float32(1.0) - fx
-                two_x[1] = fx
-                two_y[0] = np.float32(1.0) - fy
-                two_y[1] = fy
-                at = (iy + BORDER) * width + ix + BORDER
-                out_f[y, x], out_v[y, x] = _gather_taps(frame, at, width, two_x, two_y, 2, scale)
+                index = _address(indices) + 4 * pointers[i]
+                weight = _address(weights) + 4 * pointers[i]
+                n = pointers[i + 1] - pointers[i]
             else:
-                _weights_at(lanczos, fx, six_x)
-                _weights_at(lanczos, fy, six_y)
-                at = (iy + BORDER - 2) * width + ix + BORDER - 2
-                out_f[y, x], out_v[y, x] = _gather_taps(
-                    frame, at, width, six_x, six_y, LANCZOS_TAPS, scale
-                )
+                n = _pixels_around(
+                    kind, width, pixel_map[0, i], pixel_map[1, i], lanczos, six, own_indices,
+                    own_weights,
+                )  # fmt: skip
+            _weigh(_address(frame), index, weight, n, _address(line) + 4 * 3 * LANES * x)
+            i += 1
+        _part_channels(_address(line), n_cols, lines)
+        for c in range(out.shape[1]):
+            _settle(
+                _line(lines[0], c, 0, n_cols), _line(lines[1], c, 0, n_cols),
+                _line(lines[2], c, 0, n_cols), scale,
+                _line(out[0, c], y, first, n_cols), _line(out[1, c], y, first, n_cols),
+            )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -1306,35 +1397,24 @@ def _store_rows(outs, at, lo, hi, tx, first_y, first_x, stages, stage, planes):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _rooms(table, tx, run):
-    """Room for the rows, the frame and the run of pixels that are worked on.
+    """Room for the rows and the run of pixels that are worked on.
 
     Returns
     -------
     scratch : float32 (3 x (y, x), and (3, x)), uint32 (3, word)
         Flux, variance and validity of an exposure's rows, sums along one row, and
         the rows as they are read.
-    frame : float32 (pixel, 2)
-        A bordered frame of the largest exposure that is gathered.
     work : float32 and float64
         A run's values, numbers, centres, limits and sums.
     """
-    widest = tx
-    tallest_frame = 0
-    longest = 0
-    for e in range(table.shape[0]):
-        longest = max(longest, table[e, NX])
-        if table[e, GATHERED] >= 0:
-            widest = max(widest, table[e, NX])
-            tallest_frame = max(
-                tallest_frame, (table[e, NY] + 2 * BORDER) * (table[e, NX] + 2 * BORDER)
-            )
-    width = widest + 2 * MARGIN
+    rows = STRIP_ROWS + 2 * MARGIN
+    width = tx + 2 * MARGIN
     scratch = (
-        np.empty((STRIP_ROWS + 2 * MARGIN, width), np.float32),
-        np.empty((STRIP_ROWS + 2 * MARGIN, width), np.float32),
-        np.empty((STRIP_ROWS + 2 * MARGIN, width), np.float32),
+        np.empty((rows, width), np.float32),
+        np.empty((rows, width), np.float32),
+        np.empty((rows, width), np.float32),
         np.empty((3, width), np.float32),
-        np.empty((3, (STRIP_ROWS + 2 * MARGIN) * longest), np.uint32),
+        np.empty((3, rows * table[:, NX].max()), np.uint32),
     )
     work = (
         np.empty((table.shape[0] + 1, run), np.float32),
@@ -1343,41 +1423,51 @@ def _rooms(table, tx, run):
         np.empty((3, run), np.float32),
         np.empty((5, run), np.float64),
     )
-    return scratch, np.empty((tallest_frame, 2), np.float32), work
+    return scratch, work
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _rooms_to_gather(table):
+    """Room for :func:`_load_frames`: rows as they are read, a row, and the largest frame."""
+    longest = 0
+    n_pixels = 0
+    for e in range(table.shape[0]):
+        if table[e, GATHERED] >= 0:
+            longest = max(longest, table[e, NX])
+            n_pixels = max(n_pixels, (table[e, NY] + 2 * BORDER) * (table[e, NX] + 2 * BORDER))
+    return (
+        np.empty((LANES, 3, STRIP_ROWS * longest), np.uint32),
+        np.empty((3, LANES, longest + LANES), np.float32),
+        np.empty((n_pixels, 3, LANES), np.float32),
+    )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _gather_all(
     sources, table, present, background, floor, scale, masks, maps, pointers, indices,
-    table_weights, lanczos, ty, tx, scratch, frame,
+    table_weights, lanczos, gathered,
 ):  # fmt: skip
-    """Resample the exposures that are no shift of the tile: their whole frames, all channels.
-
-    Returns flux and variance, float32 (2, gathered exposure, channel, y, x).
-    """  # fmt: skip
+    """Resample the exposures that are no shift of the tile: their whole frames, all channels."""
+    room, lines, frame = _rooms_to_gather(table)
     n_channels = present.shape[1]
-    n_gathered = 0
-    for e in range(table.shape[0]):
-        n_gathered += 1 if table[e, GATHERED] >= 0 else 0
-    gathered = np.empty((2, n_gathered, n_channels, ty, tx), np.float32)
     for e in range(table.shape[0]):
         row = table[e]
-        g = row[GATHERED]
-        if g < 0:
+        if row[GATHERED] < 0:
             continue
         part = (row[ROW_HI] - row[ROW_LO]) * (row[COL_HI] - row[COL_LO])
         m_at, t_at = row[MAP_AT], row[TABLE_AT]
-        for c in range(n_channels):
-            if not present[e, c]:
-                continue
-            _load_frame(sources[e], row, c, masks, background[e, c], floor[e, c], scratch, frame)
-            _gather_frame(
+        for c in range(0, n_channels, LANES):
+            _load_frames(
+                sources[e], row, c, present[e, c : c + LANES], masks,
+                background[e, c : c + LANES], floor[e, c : c + LANES], room, lines, frame,
+            )  # fmt: skip
+            _gather_frames(
                 frame, row,
                 maps[:, m_at : m_at + part] if row[KIND] != EXACT else maps[:, :0],
                 pointers[t_at : t_at + part + 1] if row[KIND] == EXACT else pointers[:0],
-                indices, table_weights, lanczos, scale[e], gathered[0, g, c], gathered[1, g, c],
+                indices, table_weights, lanczos, scale[e],
+                gathered[:, row[GATHERED], c : min(c + LANES, n_channels)],
             )  # fmt: skip
-    return gathered
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1408,9 +1498,10 @@ def _fill_strip(
     if y_lo >= y_hi:
         return False
     if row[GATHERED] >= 0:
-        found = gathered[:, row[GATHERED], c]
-        out_f[y_lo - s_lo : y_hi - s_lo, a:b] = found[0, y_lo:y_hi, a:b]
-        out_v[y_lo - s_lo : y_hi - s_lo, a:b] = found[1, y_lo:y_hi, a:b]
+        found_f, found_v = gathered[0, row[GATHERED], c], gathered[1, row[GATHERED], c]
+        for y in range(y_lo, y_hi):
+            _line(out_f, y - s_lo, a, b - a)[:] = _line(found_f, y, a, b - a)
+            _line(out_v, y - s_lo, a, b - a)[:] = _line(found_v, y, a, b - a)
     elif row[KIND] == COPY:
         _copy_strip(
             source, row, c, masks, background, floor, scale, y_lo, y_hi, scratch,
@@ -1429,7 +1520,7 @@ def stack_slab(
     sources, table, present, background, floor, scale, weights, times, masks,
     drift, maps, pointers, indices, table_weights, lanczos,
     selections, sizes, networks, network_ends, c_n, steps, step_ends, rules,
-    padded, planes, white, white_n, run,
+    padded, planes, first, white, white_n, gathered, run,
 ):  # fmt: skip
     """Stack a few channels of one tile.
 
@@ -1470,9 +1561,11 @@ def stack_slab(
         planes begin: a clipping needs HALO pixels more on each side than it
         makes, where the grid goes on. The geometry above is that of the tile.
     planes : float32 (plane, channel, y, x)
-        Filled; without gaps along a row.
+        Filled from channel ``first`` on.
     white, white_n : float32, uint8 (exposure, y, x)
         Sum over channels and their number, added to; up to 255 channels.
+    gathered : float32 (2, gathered exposure, channel, y, x)
+        Room for the flux and variance on the tile of the exposures that are no shift of it.
     run : int
         Pixels that are combined at a time.
     """
@@ -1486,10 +1579,10 @@ def stack_slab(
     variances = np.empty((n_exposures, held + STRIP_ROWS * tx), np.float32)
     outs = np.empty((planes.shape[0], held + STRIP_ROWS * tx), np.float32)
     behind = _rows_behind(lag, n_channels, n_exposures, sizes.shape[0], tx)
-    scratch, frame, work = _rooms(table, tx, run)
-    gathered = _gather_all(
+    scratch, work = _rooms(table, tx, run)
+    _gather_all(
         sources, table, present, background, floor, scale, masks, maps, pointers, indices,
-        table_weights, lanczos, ty, tx, scratch, frame,
+        table_weights, lanczos, gathered,
     )  # fmt: skip
     for s_lo in range(0, ty, STRIP_ROWS):
         s_hi = min(s_lo + STRIP_ROWS, ty)
@@ -1523,12 +1616,14 @@ def stack_slab(
                         steps[step_ends[k] : step_ends[k + 1]], rules,
                         p, min(run, held + n_pixels - p), work, outs, behind[2][c, k],
                     )  # fmt: skip
-            _store_rows(outs, lag, s_lo, s_hi, tx, first_y, first_x, stages, 1, planes[:, c])
+            _store_rows(
+                outs, lag, s_lo, s_hi, tx, first_y, first_x, stages, 1, planes[:, first + c]
+            )
             if lag:
                 a, b, at = _clip_behind(
                     values, variances, weights, times, selections, sizes, networks, network_ends,
                     steps, step_ends, rules, s_lo, s_hi, padded, run, work, outs, c, behind,
                 )  # fmt: skip
-                _store_rows(outs, at, a, b, tx, first_y, first_x, stages, 2, planes[:, c])
+                _store_rows(outs, at, a, b, tx, first_y, first_x, stages, 2, planes[:, first + c])
                 behind[0][0, c] = values[:, n_pixels : n_pixels + held]
                 behind[0][1, c] = variances[:, n_pixels : n_pixels + held]
