@@ -136,8 +136,11 @@ class ShardCodec:
         packed = os.pread(file.fileno(), size, offset)
         if len(packed) != size:
             raise _damaged(file)
-        data = packed if self.level is None else Zstd(level=self.level).decode(packed)
-        return np.frombuffer(data, dtype=self.dtype).reshape(self.inner)
+        try:
+            data = packed if self.level is None else Zstd(level=self.level).decode(packed)
+            return np.frombuffer(data, dtype=self.dtype).reshape(self.inner)
+        except (RuntimeError, ValueError) as err:
+            raise _damaged(file) from err
 
 
 def _damaged(file: BinaryIO) -> FileError:
@@ -183,6 +186,9 @@ def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
                 written = file.write(view)
                 view = view[written:]
             size += len(piece)
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            # The disk begins with this file while the next one is encoded.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return size
 
 
