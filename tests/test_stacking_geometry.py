@@ -17,7 +17,7 @@ from reproject import reproject_exact, reproject_interp
 from musedask.errors import InputError, MusedaskWarning
 from musedask.grid import CubeGrid
 from musedask.sky import SkyProjection
-from musedask.stacking import block, stack
+from musedask.stacking import block, geometry, stack
 from musedask.stacking import kernels as k
 from musedask.stacking.geometry import footprint, lanczos_table
 
@@ -333,3 +333,29 @@ class TestReproject:
                     assert np.isnan(found[z][share < 0.49]).all()
                 assert inside.mean() > 0.4
                 np.testing.assert_allclose(found[z][inside], wanted[inside], atol=0.03)
+
+
+@pytest.mark.parametrize("size", [1.0, 3.0], ids=["pixels of a size", "larger than the table"])
+def test_overlaps_of_turned_pixels_are_shares_that_add_up(size: float) -> None:
+    turn = np.radians(37.0)
+
+    def to_frame(x: Any, y: Any) -> tuple[Any, Any]:
+        x, y = size * (np.asarray(x) - 20.0), size * (np.asarray(y) - 20.0)
+        return (
+            np.cos(turn) * x + np.sin(turn) * y + 30.0,
+            np.cos(turn) * y - np.sin(turn) * x + 30.0,
+        )
+
+    pointers, indices, weights = geometry._overlaps(to_frame, (15, 25, 15, 25), (60, 60))
+    assert pointers[-1] == indices.size == weights.size
+    # All of these pixels lie inside the frame.
+    np.testing.assert_allclose(np.add.reduceat(weights, pointers[:-1]), 1.0, atol=1e-5)
+    # The centre of a pixel's overlaps is the pixel.
+    width = 60 + 2 * k.BORDER
+    x, y = indices % width - k.BORDER, indices // width - k.BORDER
+    at_y, at_x = np.mgrid[15:25, 15:25]
+    where = to_frame(at_x.ravel(), at_y.ravel())
+    for found, wanted in zip((x, y), where, strict=True):
+        np.testing.assert_allclose(
+            np.add.reduceat(weights * found, pointers[:-1]), wanted, atol=0.2
+        )

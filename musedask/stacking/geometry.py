@@ -29,6 +29,8 @@ weights to better than 5e-4 (they differ at second order in the overlap's corner
 STREAM_DRIFT = 1e-2
 """Up to this, whole rows are streamed with weights that change along them."""
 _REACH_PIX = 0.99
+_OVERLAPS_A_PIXEL = 6
+"""Pixels of a frame that a turned pixel of its size overlaps at most."""
 
 
 @dataclass(frozen=True)
@@ -289,11 +291,12 @@ def _overlaps(
     corner_x = np.ascontiguousarray(corner_x.reshape(x.shape))
     corner_y = np.ascontiguousarray(corner_y.reshape(x.shape))
     pointers = np.zeros((b - a) * (d - c) + 1, np.int64)
-    none_i, none_w = np.zeros(0, np.int32), np.zeros(0, np.float32)
-    n = overlap_table(corner_x, corner_y, *shape, k.BORDER, pointers, none_i, none_w, False)
-    indices, weights = np.zeros(n, np.int32), np.zeros(n, np.float32)
-    overlap_table(corner_x, corner_y, *shape, k.BORDER, pointers, indices, weights, True)
-    return pointers, indices, weights
+    n, room = _OVERLAPS_A_PIXEL * (pointers.size - 1), 0
+    while n > room:  # once, unless the grid's pixels are larger than the frame's
+        room = n
+        indices, weights = np.empty(room, np.int32), np.empty(room, np.float32)
+        n = overlap_table(corner_x, corner_y, *shape, k.BORDER, pointers, indices, weights)
+    return pointers, indices[:n].copy(), weights[:n].copy()
 
 
 def lanczos_table() -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -34,6 +34,14 @@ def _clip_polygon(xs, ys, n, axis, limit, sign, out_x, out_y):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _range_of_four(values):
+    """Smallest and largest of the first four."""
+    low = min(min(values[0], values[1]), min(values[2], values[3]))
+    high = max(max(values[0], values[1]), max(values[2], values[3]))
+    return low, high
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _polygon_area(xs, ys, n):
     area = 0.0
     for i in range(n):
@@ -43,7 +51,7 @@ def _polygon_area(xs, ys, n):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def overlap_table(corner_x, corner_y, ny, nx, border, pointers, indices, weights, fill):
+def overlap_table(corner_x, corner_y, ny, nx, border, pointers, indices, weights):
     """Areas in which output pixels overlap the pixels of a frame.
 
     Parameters
@@ -57,19 +65,20 @@ def overlap_table(corner_x, corner_y, ny, nx, border, pointers, indices, weights
     pointers : int64 (rows * columns + 1,)
         Filled: where each output pixel's entries start.
     indices, weights : int32, float32
-        Filled if ``fill``: index into the bordered frame, and share of the
+        Filled as far as they reach: index into the bordered frame, and share of the
         output pixel's area; the shares of a pixel inside the frame add up to 1.
 
     Returns
     -------
     int
-        Number of entries.
+        Number of entries; some are lost if it is above the size of ``indices``.
     """
     rows, cols = corner_x.shape[0] - 1, corner_x.shape[1] - 1
     width = nx + 2 * border
     ax, ay = np.empty(16), np.empty(16)
     bx, by = np.empty(16), np.empty(16)
     cx, cy = np.empty(16), np.empty(16)
+    dx, dy = np.empty(20), np.empty(20)
     n = 0
     for r in range(rows):
         for q in range(cols):
@@ -78,8 +87,8 @@ def overlap_table(corner_x, corner_y, ny, nx, border, pointers, indices, weights
             ax[1], ay[1] = corner_x[r, q + 1], corner_y[r, q + 1]
             ax[2], ay[2] = corner_x[r + 1, q + 1], corner_y[r + 1, q + 1]
             ax[3], ay[3] = corner_x[r + 1, q], corner_y[r + 1, q]
-            low_x, high_x = ax[:4].min(), ax[:4].max()
-            low_y, high_y = ay[:4].min(), ay[:4].max()
+            low_x, high_x = _range_of_four(ax)
+            low_y, high_y = _range_of_four(ay)
             if not (high_x > -0.5 and low_x < nx - 0.5 and high_y > -0.5 and low_y < ny - 0.5):
                 continue
             total = _polygon_area(ax, ay, 4)
@@ -96,9 +105,9 @@ def overlap_table(corner_x, corner_y, ny, nx, border, pointers, indices, weights
                     min(np.int64(np.floor(high_y + 0.5)), ny - 1) + 1,
                 ):
                     k = _clip_polygon(cx, cy, m, 1, j - 0.5, 1.0, bx, by)
-                    share = _area_below(bx, by, k, j + 0.5) / total
+                    share = _area_below(bx, by, k, j + 0.5, dx, dy) / total
                     if share > 1e-7:
-                        if fill:
+                        if n < indices.size:
                             indices[n] = (j + border) * width + i + border
                             weights[n] = share
                         n += 1
@@ -107,10 +116,9 @@ def overlap_table(corner_x, corner_y, ny, nx, border, pointers, indices, weights
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _area_below(xs, ys, n, limit):
-    """Area of the part of a polygon below ``y = limit``."""
+def _area_below(xs, ys, n, limit, out_x, out_y):
+    """Area of the part of a polygon below ``y = limit``; the last two take its corners."""
     if n < 3:
         return 0.0
-    out_x, out_y = np.empty(20), np.empty(20)
     m = _clip_polygon(xs, ys, n, 1, limit, -1.0, out_x, out_y)
     return _polygon_area(out_x, out_y, m) if m > 2 else 0.0
