@@ -80,7 +80,7 @@ def timed(jobs: list[Job]) -> list[Job]:
     return [job for (peer, *_), job in chosen.items() if peer not in left_out]
 
 
-@pytest.mark.parametrize("suites", [("stacking",), ("scaling",), ("export", "reading")])
+@pytest.mark.parametrize("suites", [("stacking",), ("scaling", "export", "reading")])
 def test_what_is_timed_needs_nothing_that_was_not_compiled_beforehand(suites, tmp_path):
     jobs = [job for name in suites for job in OURS[name]]
     ready = ran(WARM, jobs, tmp_path)
