@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -83,3 +84,16 @@ def test_all_files_are_closed_after_a_block_and_after_an_error(
     with pytest.raises(FileError):
         lazy.compute()
     assert not {os.fspath(path) for path in cube_paths(tmp_path)} & opened()
+
+
+def test_more_exposures_than_may_be_open_at_once_are_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lazy = stack(cubes(tmp_path), methods=["mean"])["mean"]["flux"]
+
+    def refused(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(block._Sources, "_open", refused)
+    with pytest.raises(FileError, match=r"2 exposures of a block are open at once.*ulimit -n"):
+        lazy.compute()

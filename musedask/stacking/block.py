@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import sys
@@ -289,8 +290,13 @@ class _Sources:
                 file, offset = self._open(part), part.offset + a * size
                 os.posix_fadvise(file, offset, (b - a) * size, os.POSIX_FADV_WILLNEED)
 
-    def fault(self) -> FileError:
+    def fault(self, err: Exception) -> FileError:
         """Why an exposure could not be read."""
+        if isinstance(err, OSError) and err.errno in (errno.EMFILE, errno.ENFILE):
+            return FileError(
+                f"{len(self._members)} exposures of a block are open at once, more than the system "
+                "allows; raise the limit (ulimit -n), or take fewer threads"
+            )
         for member, parts in zip(self._members, self._parts, strict=True):
             for part in parts:
                 end = part.offset + member.n_channels * _plane_bytes(member)
@@ -334,6 +340,6 @@ def _opened(*arguments: Any) -> Iterator[_Sources]:
     except (EOFError, OSError) as err:
         if isinstance(err, FileError):
             raise
-        raise sources.fault() from err
+        raise sources.fault(err) from err
     finally:
         sources.close()
