@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
@@ -103,13 +104,18 @@ def test_a_stack_gets_wide_workers_of_the_same_configuration(site):
 def test_another_user_can_neither_submit_nor_look_on(site, config):
     import distributed
 
+    async def ask(address, security):
+        # As a Client begins, without its event loop in a thread of its own.
+        arguments = security.get_connection_args("client")
+        async with distributed.rpc(address, connection_args=arguments, timeout=3) as scheduler:
+            return await scheduler.identity()
+
     with open_cluster(config) as cluster:
         address = cluster.client.scheduler.address
+        assert asyncio.run(ask(address, cluster.client.security))["type"] == "Scheduler"
         for tried in (address, address.replace("tls:", "tcp:")):
             with pytest.raises((OSError, TypeError)):
-                distributed.Client(
-                    tried, timeout=3, security=distributed.Security(), set_as_default=False
-                )
+                asyncio.run(ask(tried, distributed.Security()))
 
 
 def test_who_waits_for_others_is_told_so_and_goes_on_waiting(site, config, caplog):
