@@ -751,25 +751,36 @@ def _weighted_sums(
     """  # fmt: skip
     sums[:, :n] = 0.0
     size = members.shape[0]
-    a, b = p_lo, p_lo + n
+    # Of exposures that are alike weights and times follow from the number of values.
+    alike = True
+    for k in range(1, size):
+        alike = alike and weights[members[k]] == weights[members[0]]
+        alike = alike and times[members[k]] == times[members[0]]
     # Two exposures at a time: the sums are loaded and stored half as often.
     for k in range(0, size - size % 2, 2):
         e0, e1 = members[k], members[k + 1]
         _add_two(
-            values[e0, a:b], values[e1, a:b], variances[e0, a:b], variances[e1, a:b],
-            weights[e0], weights[e1], times[e0], times[e1], limits, use_limits, centre, sums,
+            _line(values, e0, p_lo, n), _line(values, e1, p_lo, n),
+            _line(variances, e0, p_lo, n), _line(variances, e1, p_lo, n),
+            weights[e0], weights[e1], times[e0], times[e1], alike, limits, use_limits, centre,
+            sums,
         )  # fmt: skip
     if size % 2:
         e = members[size - 1]
         _add_one(
-            values[e, a:b], variances[e, a:b], weights[e], times[e], limits, use_limits, centre,
-            sums,
+            _line(values, e, p_lo, n), _line(variances, e, p_lo, n), weights[e], times[e], alike,
+            limits, use_limits, centre, sums,
         )  # fmt: skip
+    if alike:
+        weight, time = weights[members[0]], times[members[0]]
+        for p in range(n):
+            sums[0, p] = weight * sums[4, p]
+            sums[3, p] = time * sums[4, p]
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add_one(f, v, w, t, limits, use_limits, centre, sums):
-    """Add an exposure to the sums."""
+def _add_one(f, v, w, t, alike, limits, use_limits, centre, sums):
+    """Add an exposure to the sums; not its weight and time if all are ``alike``."""
     n = f.shape[0]
     sw, sf, sv, st, sn = sums[0, :n], sums[1, :n], sums[2, :n], sums[3, :n], sums[4, :n]
     spread, floor, square = limits[0, :n], limits[1, :n], limits[2, 0]
@@ -779,15 +790,16 @@ def _add_one(f, v, w, t, limits, use_limits, centre, sums):
         if use_limits:
             d = f[p] - centre[p]
             keep = d * d <= square * max(v[p], spread[p]) + floor[p]
-        sw[p] += w if keep else 0.0
+        if not alike:
+            sw[p] += w if keep else 0.0
+            st[p] += t if keep else 0.0
         sf[p] += w * np.float64(f[p]) if keep else 0.0
         sv[p] += w2 * np.float64(v[p]) if keep else 0.0
-        st[p] += t if keep else 0.0
         sn[p] += 1.0 if keep else 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add_two(f0, f1, v0, v1, w0, w1, t0, t1, limits, use_limits, centre, sums):
+def _add_two(f0, f1, v0, v1, w0, w1, t0, t1, alike, limits, use_limits, centre, sums):
     """Add two exposures to the sums, the first one first."""
     n = f0.shape[0]
     sw, sf, sv, st, sn = sums[0, :n], sums[1, :n], sums[2, :n], sums[3, :n], sums[4, :n]
@@ -801,10 +813,11 @@ def _add_two(f0, f1, v0, v1, w0, w1, t0, t1, limits, use_limits, centre, sums):
             a = d * d <= square * max(v0[p], spread[p]) + floor[p]
             d = f1[p] - centre[p]
             b = d * d <= square * max(v1[p], spread[p]) + floor[p]
-        sw[p] += (w0 if a else 0.0) + (w1 if b else 0.0)
+        if not alike:
+            sw[p] += (w0 if a else 0.0) + (w1 if b else 0.0)
+            st[p] += (t0 if a else 0.0) + (t1 if b else 0.0)
         sf[p] += (w0 * np.float64(f0[p]) if a else 0.0) + (w1 * np.float64(f1[p]) if b else 0.0)
         sv[p] += (x0 * np.float64(v0[p]) if a else 0.0) + (x1 * np.float64(v1[p]) if b else 0.0)
-        st[p] += (t0 if a else 0.0) + (t1 if b else 0.0)
         sn[p] += (1.0 if a else 0.0) + (1.0 if b else 0.0)
 
 
@@ -1146,8 +1159,8 @@ def _spread_of_pairs(values, variances, members, p_lo, n, n_valid, total, limits
         return
     total[:n] = zero
     for k in range(members.shape[0]):
-        f = values[members[k], p_lo : p_lo + n]
-        v = variances[members[k], p_lo : p_lo + n]
+        f = _line(values, members[k], p_lo, n)
+        v = _line(variances, members[k], p_lo, n)
         for p in range(n):
             total[p] += v[p] if f[p] == f[p] else zero
     for p in range(n):
