@@ -24,6 +24,7 @@ from conftest import FULL_CAMPAIGN
 from fake_stack import FIELDS, SLOTS, Field, expected, fake_stack
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr_arrays import sharded_array
 
 from musedask.cube import check_cube
 from musedask.errors import FileError, InputError, MissingError
@@ -687,14 +688,9 @@ def test_zarr_python_reads_our_shards(data):
         rng.integers(0, 500, shape), np.nan,
     ).astype(np.float32)  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        array = zarr.create_array(
-            folder, name="a", shape=shape, shards=shard, chunks=inner, dtype=dtype, fill_value=fill,
-            compressors=None if level is None else zarr.codecs.ZstdCodec(level=level),
-        )  # fmt: skip
-        path = Path(folder, "a", "c", "0", "0")
-        path.mkdir(parents=True)
         codec = ShardCodec(inner, dtype, fill, level)
-        write_atomically(path / "0", codec.encode(values, shard))
+        array = sharded_array(folder, "a", shape, shard, codec)
+        write_atomically(Path(folder, "a", "c.0.0.0"), codec.encode(values, shard))
         want = np.where(np.isnan(values), fill, values).astype(dtype)
         np.testing.assert_array_equal(array[:], want)
 
@@ -710,12 +706,7 @@ def test_bands_read_the_same_as_zarr_python(data):
     values = np.where(rng.random(shape) < 0.5, 0, rng.integers(0, 9, shape))
     codec = codec_of(variable, inner)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        array = zarr.create_array(
-            folder, shape=shape, shards=block, chunks=inner, dtype=codec.dtype,
-            fill_value=codec.fill, chunk_key_encoding={"name": "default", "separator": "."},
-            compressors=None if codec.level is None else zarr.codecs.ZstdCodec(level=codec.level),
-        )  # fmt: skip
-        array[:] = values
+        sharded_array(folder, None, shape, block, codec)[:] = values
         # An inner chunk's height of all columns, or several, or less than one.
         row_bytes = inner[0] * inner[1] * shape[2] * np.dtype(codec.dtype).itemsize
         patch.setattr(direct, "_BAND_BYTES", data.draw(st.integers(0, 3)) * row_bytes)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr_arrays import sharded_array
 
 from musedask.blocks import Slot
 from musedask.errors import FileError
@@ -22,13 +22,7 @@ def filled_layout(folder, variable, shape, block, inner, values):
     """A store of one array that zarr-python wrote."""
     layout = Layout(str(folder), shape, block, inner, (Slot("median", variable, 0),))
     codec = layout.codec(variable)
-    array = zarr.create_array(
-        str(folder), name=f"median/{variable}", shape=shape, shards=block, chunks=inner,
-        dtype=codec.dtype, fill_value=codec.fill,
-        chunk_key_encoding={"name": "default", "separator": "."},
-        compressors=None if codec.level is None else zarr.codecs.ZstdCodec(level=codec.level),
-    )  # fmt: skip
-    array[:] = values
+    sharded_array(folder, f"median/{variable}", shape, block, codec)[:] = values
     return layout
 
 

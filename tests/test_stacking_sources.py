@@ -27,15 +27,20 @@ def cubes(folder: Path) -> list[xr.Dataset]:
     return [file_cube(folder, *values(n), n) for n in range(2)]
 
 
+@pytest.fixture
+def lazy(tmp_path: Path) -> xr.DataArray:
+    """The mean of two exposures, not computed."""
+    return stack(cubes(tmp_path), methods=["mean"])["mean"]["flux"]
+
+
 def cube_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.fits"))
 
 
 @pytest.mark.parametrize("left", [0.3, 0.9], ids=["within DATA", "within STAT"])
 def test_an_exposure_that_is_cut_short_while_it_is_read_is_named(
-    left: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    left: float, lazy: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lazy = stack(cubes(tmp_path), methods=["mean"])["mean"]
     victim = cube_paths(tmp_path)[1]
     announce = block._Sources.announce
 
@@ -45,13 +50,12 @@ def test_an_exposure_that_is_cut_short_while_it_is_read_is_named(
 
     monkeypatch.setattr(block._Sources, "announce", cut_after_the_check)
     with pytest.raises(FileError, match=f"{victim.name}: was cut short while it was read"):
-        lazy["flux"].compute()
+        lazy.compute()
 
 
 def test_an_exposure_that_the_system_cannot_read_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lazy: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lazy = stack(cubes(tmp_path), methods=["mean"])["mean"]
     of_slab = block._Sources.of_slab
 
     def with_a_folder(sources: block._Sources, lo: int) -> np.ndarray:
@@ -63,13 +67,12 @@ def test_an_exposure_that_the_system_cannot_read_is_an_error(
 
     monkeypatch.setattr(block._Sources, "of_slab", with_a_folder)
     with pytest.raises(FileError, match=r"cannot be read; check the disk"):
-        lazy["flux"].compute()
+        lazy.compute()
 
 
 def test_all_files_are_closed_after_a_block_and_after_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lazy: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lazy = stack(cubes(tmp_path), methods=["mean"])["mean"]["flux"]
 
     def opened() -> set[str]:
         return {
@@ -87,9 +90,8 @@ def test_all_files_are_closed_after_a_block_and_after_an_error(
 
 
 def test_more_exposures_than_may_be_open_at_once_are_an_error_that_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lazy: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lazy = stack(cubes(tmp_path), methods=["mean"])["mean"]["flux"]
 
     def refused(*_: object) -> int:
         raise OSError(errno.EMFILE, "Too many open files")

@@ -25,6 +25,7 @@ from musedask.errors import FileError, InputError
 from musedask.fits.product import Extension, Shape, exposures_table, extensions, primary
 from musedask.megacube.direct import StoredArray, stored_array
 from musedask.progress import Progress, Ticker
+from musedask.whole_files import send_to_disk
 from musedask.wording import data_size
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class _Stream:
                 _write_all(self.descriptor, run, start + offset)
         if block.shape[2] == image.shape[2]:
             plane = image.data_size // image.shape[0]
-            _send_to_disk(self.descriptor, start + region[0].start * plane, len(block) * plane)
+            send_to_disk(self.descriptor, start + region[0].start * plane, len(block) * plane)
         if variable == "exposure_time":
             self._add_time(region, block)
         with self.lock:
@@ -388,10 +389,3 @@ def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         written = os.pwrite(descriptor, view, offset)
         view = view[written:]
         offset += written
-
-
-def _send_to_disk(descriptor: int, offset: int, size: int) -> None:
-    """Have the disk start on a part of a file, so that less is left for the end to wait for."""
-    # Advice of this kind starts the writing of what is not on the disk, and forgets what is.
-    if hasattr(os, "posix_fadvise"):  # not on macOS
-        os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)

@@ -25,6 +25,7 @@ from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from musedask.errors import FileError
 from musedask.megacube.packing import pack_chunk
+from musedask.whole_files import send_to_disk
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, int, int]
@@ -186,9 +187,7 @@ def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
                 written = file.write(view)
                 view = view[written:]
             size += len(piece)
-        if hasattr(os, "posix_fadvise"):  # not on macOS
-            # The disk begins with this file while the next one is encoded.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        send_to_disk(file.fileno())  # it begins while the next file is encoded
     return size
 
 

@@ -105,9 +105,8 @@ def make_block(
     combined = combination(spec.slots, [m.rank for m in spec.members])
     scales = np.array([m.scale for m in spec.members], np.float32)
     times = np.array([m.exptime for m in spec.members], np.float64)
-    slab = min(_slab_depth(spec, geometry), depth)
-    n_gathered = int((table[:, k.GATHERED] >= 0).sum())
-    gathered = _room("gathered", (2, n_gathered, slab, bottom - top, right - left))
+    gathered = _room("gathered", _gathered_shape(spec, table, depth))
+    slab = gathered.shape[2]
     run = max(64, RUN_BYTES // (4 * len(spec.members)) // 16 * 16)
     with _opened(spec.members, arrays, start) as sources:
         sources.announce(0, min(slab, depth))
@@ -235,11 +234,18 @@ def _with_flags(
     return (np.concatenate(masks) if masks else np.zeros(1, np.uint8)), table
 
 
-def _slab_depth(spec: TileSpec, geometry: TileGeometry) -> int:
-    """Channels to take at a time, so that the gathered frames stay bounded."""
-    y_lo, y_hi, x_lo, x_hi = spec.padded
-    gathered = 8 * (y_hi - y_lo) * (x_hi - x_lo) * int((geometry.table[:, k.GATHERED] >= 0).sum())
-    return int(np.clip(GATHER_BYTES // max(gathered, 1), 1, DEEPEST_SLAB))
+def _gathered_shape(
+    spec: TileSpec, table: np.ndarray[Any, Any], depth: int
+) -> tuple[int, int, int, int, int]:
+    """Of the gathered frames: flux and variance, exposure, channels at a time, y, x.
+
+    Channels are taken so many at a time that the frames stay bounded.
+    """
+    top, bottom, left, right = spec.padded
+    ny, nx = bottom - top, right - left
+    n_gathered = int((table[:, k.GATHERED] >= 0).sum())
+    most = GATHER_BYTES // max(2 * 4 * n_gathered * ny * nx, 1)
+    return 2, n_gathered, max(1, min(most, DEEPEST_SLAB, depth)), ny, nx
 
 
 class _Sources:

@@ -318,24 +318,30 @@ def _copy_row(f, v, m, scale, out_f, out_v):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _steady_run(f0, f1, v0, v1, m0, m1, x, y, scale, out_f, out_v):
-    """Bilinear along a run of one row whose fractions are the same everywhere.
-
-    The inputs have one pixel more than the outputs.
-    """
+def _blend(f0, f1, v0, v1, m0, m1, i, x, y, scale):
+    """Bilinear flux and variance between pixels i and i + 1 of two rows, NaN where missing."""
     one = np.float32(1.0)
     nan = np.float32(np.nan)
     a = (one - x) * (one - y)
     b = x * (one - y)
     c = (one - x) * y
     d = x * y
+    weight = a * m0[i] + b * m0[i + 1] + c * m1[i] + d * m1[i + 1]
+    flux = a * f0[i] + b * f0[i + 1] + c * f1[i] + d * f1[i + 1]
+    variance = a * a * v0[i] + b * b * v0[i + 1] + c * c * v1[i] + d * d * v1[i + 1]
+    factor = scale / weight
+    good = weight >= HALF
+    return flux * factor if good else nan, variance * factor * factor if good else nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _steady_run(f0, f1, v0, v1, m0, m1, x, y, scale, out_f, out_v):
+    """Bilinear along a run of one row whose fractions are the same everywhere.
+
+    The inputs have one pixel more than the outputs.
+    """
     for i in range(out_f.shape[0]):
-        weight = a * m0[i] + b * m0[i + 1] + c * m1[i] + d * m1[i + 1]
-        flux = a * f0[i] + b * f0[i + 1] + c * f1[i] + d * f1[i + 1]
-        variance = a * a * v0[i] + b * b * v0[i + 1] + c * c * v1[i] + d * d * v1[i + 1]
-        factor = scale / weight
-        out_f[i] = flux * factor if weight >= HALF else nan
-        out_v[i] = variance * factor * factor if weight >= HALF else nan
+        out_f[i], out_v[i] = _blend(f0, f1, v0, v1, m0, m1, i, x, y, scale)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -344,22 +350,11 @@ def _bilinear_run(f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, scale, out_f, out_v)
 
     The inputs have one pixel more than the outputs.
     """
-    one = np.float32(1.0)
-    nan = np.float32(np.nan)
     for i in range(out_f.shape[0]):
         t = np.float32(np.int32(i))  # from 32 bits it becomes a float in one instruction
         x = fx + dfx * t
         y = fy + dfy * t
-        a = (one - x) * (one - y)
-        b = x * (one - y)
-        c = (one - x) * y
-        d = x * y
-        weight = a * m0[i] + b * m0[i + 1] + c * m1[i] + d * m1[i + 1]
-        flux = a * f0[i] + b * f0[i + 1] + c * f1[i] + d * f1[i + 1]
-        variance = a * a * v0[i] + b * b * v0[i + 1] + c * c * v1[i] + d * d * v1[i + 1]
-        factor = scale / weight
-        out_f[i] = flux * factor if weight >= HALF else nan
-        out_v[i] = variance * factor * factor if weight >= HALF else nan
+        out_f[i], out_v[i] = _blend(f0, f1, v0, v1, m0, m1, i, x, y, scale)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -1283,15 +1278,12 @@ def _structure(image, top, n_rows, rules, rooms, edge):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add_white(values, at, row, n_rows, tx, first_y, first_x, totals, numbers):
-    """Add rows of the tile, from ``row`` on, to images that begin at ``first_y, first_x``.
-
-    ``values`` float32 (1, pixel): the rows, from pixel ``at`` on.
-    """
+def _add_white(values, row, first_y, first_x, totals, numbers):
+    """Add rows of the tile, from ``row`` on, to images that begin at ``first_y, first_x``."""
     height, width = totals.shape
     zero = np.float32(0.0)
-    for y in range(max(row, first_y), min(row + n_rows, first_y + height)):
-        f = _line(values, 0, at + (y - row) * tx + first_x, width)
+    for y in range(max(row, first_y), min(row + values.shape[0], first_y + height)):
+        f = _line(values, y - row, first_x, width)
         total = _line(totals, y - first_y, 0, width)
         number = carray(_pointer(_address(numbers) + (y - first_y) * width), (width,), np.uint8)
         for p in range(width):
@@ -1529,6 +1521,32 @@ def _fill_strip(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _fill_all(
+    sources, table, present, c, masks, gathered, drift, lanczos, background, floor, scale,
+    s_lo, s_hi, scratch, values, variances, held, padded, white, white_n,
+):  # fmt: skip
+    """Bring a channel's strip of all exposures onto the tile, and add it to their images.
+
+    ``values`` and ``variances`` float32 (exposure, pixel) are filled from pixel ``held`` on.
+    """  # fmt: skip
+    _, tx, first_y, first_x = padded
+    shape = s_hi - s_lo, tx
+    for e in range(table.shape[0]):
+        out_f = _line(values, e, held, shape[0] * tx).reshape(shape)
+        out_v = _line(variances, e, held, shape[0] * tx).reshape(shape)
+        if not present[e]:
+            out_f[:] = np.float32(np.nan)
+            out_v[:] = np.float32(np.nan)
+            continue
+        touched = _fill_strip(
+            sources[e], table[e], c, masks, gathered, drift[e], lanczos, background[e],
+            floor[e], scale[e], s_lo, s_hi, scratch, out_f, out_v,
+        )  # fmt: skip
+        if touched and white.shape[0]:
+            _add_white(out_f, s_lo, first_y, first_x, white[e], white_n[e])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def stack_slab(
     sources, table, present, background, floor, scale, weights, times, masks,
     drift, maps, pointers, indices, table_weights, lanczos,
@@ -1604,22 +1622,11 @@ def stack_slab(
             if lag:
                 values[:, :held] = behind[0][0, c]
                 variances[:, :held] = behind[0][1, c]
-            for e in range(n_exposures):
-                out_f = _line(values, e, held, n_pixels).reshape((s_hi - s_lo, tx))
-                out_v = _line(variances, e, held, n_pixels).reshape((s_hi - s_lo, tx))
-                if not present[e, c]:
-                    out_f[:] = np.float32(np.nan)
-                    out_v[:] = np.float32(np.nan)
-                    continue
-                touched = _fill_strip(
-                    sources[e], table[e], c, masks, gathered, drift[e], lanczos,
-                    background[e, c], floor[e, c], scale[e], s_lo, s_hi, scratch, out_f, out_v,
-                )  # fmt: skip
-                if touched and white.shape[0]:
-                    _add_white(
-                        values[e : e + 1], held, s_lo, s_hi - s_lo, tx, first_y, first_x,
-                        white[e], white_n[e],
-                    )  # fmt: skip
+            _fill_all(
+                sources, table, present[:, c], c, masks, gathered, drift, lanczos,
+                background[:, c], floor[:, c], scale, s_lo, s_hi, scratch, values, variances,
+                held, padded, white, white_n,
+            )  # fmt: skip
             for k in range(sizes.shape[0]):
                 members = selections[k, : sizes[k]]
                 network = networks[network_ends[k] : network_ends[k + 1]]
