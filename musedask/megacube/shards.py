@@ -25,7 +25,7 @@ from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from musedask.errors import FileError
 from musedask.megacube.packing import pack_chunk
-from musedask.whole_files import send_to_disk
+from musedask.uncached import UncachedFile
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, int, int]
@@ -179,16 +179,10 @@ def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
 
 
 def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
-    size = 0
-    with path.open("xb", buffering=0) as file:
+    with UncachedFile(path) as file:
         for piece in pieces:
-            view = memoryview(piece)
-            while view:  # an unbuffered write may take a part only
-                written = file.write(view)
-                view = view[written:]
-            size += len(piece)
-        send_to_disk(file.fileno())  # it begins while the next file is encoded
-    return size
+            file.write(piece)
+        return file.finish()
 
 
 def sync_files(paths: Iterable[Path]) -> None:

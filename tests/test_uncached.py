@@ -1,0 +1,140 @@
+"""Files past the page cache hold what was written, wherever and however it goes there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from musedask import uncached
+from musedask.uncached import ALIGNMENT, UncachedFile, bypass_cache, write_all
+
+ROOM = 2 * ALIGNMENT
+
+
+@pytest.fixture(autouse=True)
+def small_rooms(monkeypatch):
+    """Rooms of two pages, of this test alone."""
+    monkeypatch.setattr(uncached, "_ROOM_BYTES", ROOM)
+    monkeypatch.setattr(uncached, "_kept", threading.local())
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """A disk that refuses what bypasses the cache, as those do that align otherwise."""
+    real, seen = os.pwrite, []
+
+    def pwrite(descriptor, data, offset):
+        bypasses = uncached._bypasses(descriptor)
+        seen.append(bypasses)
+        if bypasses:
+            raise OSError(errno.EINVAL, "aligned otherwise")
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    return seen
+
+
+def some_bytes(size):
+    return np.random.default_rng(size).integers(0, 256, size, np.uint8).tobytes()
+
+
+def write(path, content, step):
+    """Write in pieces that all lie in the same memory, one after the other."""
+    piece = bytearray(step)
+    with UncachedFile(path) as file:
+        for start in range(0, len(content), step):
+            part = content[start : start + step]
+            piece[: len(part)] = part
+            file.write(memoryview(piece)[: len(part)])
+        return file.finish()
+
+
+@pytest.mark.parametrize("step", [1000, ROOM, 3 * ROOM + 7])
+@pytest.mark.parametrize(
+    "size",
+    [0, 1, ALIGNMENT, ROOM - 1, ROOM, ROOM + 1, 2 * ROOM, 5 * ROOM + ALIGNMENT, 7 * ROOM - 3],
+)
+def test_a_file_holds_all_pieces_in_order_and_not_a_byte_more(tmp_path, size, step):
+    content = some_bytes(size)
+    assert write(tmp_path / "a", content, step) == size
+    assert (tmp_path / "a").read_bytes() == content
+
+
+def test_a_disk_that_refuses_gets_everything_through_the_cache(tmp_path, refused):
+    content = some_bytes(5 * ROOM + 11)
+    write(tmp_path / "a", content, 999)
+    assert (tmp_path / "a").read_bytes() == content
+    assert refused.count(True) == 1  # asked once, and not again
+
+
+def test_a_system_without_it_gets_everything_through_the_cache(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "O_DIRECT")
+    content = some_bytes(3 * ROOM + 5)
+    write(tmp_path / "a", content, 1234)
+    assert (tmp_path / "a").read_bytes() == content
+
+
+def test_only_what_does_not_fit_a_room_bypasses_the_cache(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(uncached, "bypass_cache", lambda *_, **__: asked.append(1))
+    write(tmp_path / "small", some_bytes(ROOM - 1), 500)
+    assert not asked
+    write(tmp_path / "large", some_bytes(4 * ROOM), 500)
+    assert asked == [1]
+
+
+def test_the_flag_is_set_and_taken_back(tmp_path):
+    with (tmp_path / "a").open("wb") as file:
+        if not bypass_cache(file.fileno()):
+            assert not uncached._bypasses(file.fileno())  # a file system that cannot
+            return
+        assert uncached._bypasses(file.fileno())
+        bypass_cache(file.fileno(), wanted=False)
+        assert not uncached._bypasses(file.fileno())
+
+
+def test_a_write_that_takes_a_part_is_gone_on_with(tmp_path, monkeypatch):
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:ALIGNMENT], at))
+    content = some_bytes(4 * ROOM + 1)
+    write(tmp_path / "a", content, 777)
+    assert (tmp_path / "a").read_bytes() == content
+
+
+def test_an_error_of_the_disk_is_told_before_the_file_counts_as_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="no room"):
+        write(tmp_path / "a", some_bytes(2 * ROOM), 100)
+    with pytest.raises(OSError, match="no room"):
+        write(tmp_path / "b", some_bytes(10), 100)
+
+
+def test_other_errors_of_alignment_are_no_excuse(tmp_path, monkeypatch):
+    """EINVAL of a file that goes through the cache is an error like any other."""
+
+    def invalid(*_):
+        raise OSError(errno.EINVAL, "invalid")
+
+    monkeypatch.setattr(os, "pwrite", invalid)
+    with (tmp_path / "a").open("wb") as file, pytest.raises(OSError, match="invalid"):
+        write_all(file.fileno(), b"1", 0)
+
+
+def test_no_thread_outlives_its_file(tmp_path):
+    before = threading.active_count()
+    write(tmp_path / "a", some_bytes(9 * ROOM), 5000)
+    assert threading.active_count() == before
+
+
+def test_a_file_that_is_there_is_not_overwritten(tmp_path):
+    (tmp_path / "a").write_bytes(b"kept")
+    with pytest.raises(FileExistsError):
+        UncachedFile(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"kept"
