@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import mmap
 import os
 import threading
@@ -19,20 +20,52 @@ from typing import Any
 
 import numpy as np
 
+Array = np.ndarray[Any, np.dtype[Any]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 ALIGNMENT = max(4096, mmap.PAGESIZE)
 """Of addresses, offsets and lengths: a multiple of what common disks ask for."""
-_ROOM_BYTES = 4 << 20
-_REFUSALS = {errno.EINVAL, errno.ENOTSUP}
+_ROOM_BYTES = 1 << 20
+REFUSALS = {errno.EINVAL, errno.ENOTSUP}
 """Errors of file systems that know no such writing, or align otherwise."""
 
 _kept = threading.local()
+"""Rooms that no file uses."""
 
 
 def aligned_room(n_bytes: int) -> Bytes:
     """New memory, uint8, that begins at a multiple of :data:`ALIGNMENT`."""
     return np.frombuffer(mmap.mmap(-1, n_bytes), np.uint8)
+
+
+def in_phase(data: Array, offset: int) -> bool:
+    """Whether memory lies as far from a multiple of the alignment as its place in a file does."""
+    return (data.ctypes.data - offset) % ALIGNMENT == 0
+
+
+def laid_out(
+    room: Bytes, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, pitch: int | None = None
+) -> Array:
+    """An array in given memory, all parts of which are in phase with their places in a file.
+
+    Parameters
+    ----------
+    room
+        Of the array's size, and of :data:`ALIGNMENT` bytes more, once and for
+        each step along the first axis.
+    shape, dtype
+        Of the array; what its first axis counts is contiguous in the file.
+    offset
+        Byte of the file at which it begins.
+    pitch
+        Bytes of the file between steps along the first axis, where these
+        parts do not follow one another.
+    """
+    part = math.prod(shape[1:]) * dtype.itemsize
+    step = part + (0 if pitch is None else (pitch - part) % ALIGNMENT)
+    phase = (offset - room.ctypes.data) % ALIGNMENT
+    parts = np.ndarray((shape[0], part), np.uint8, room.data, phase, (step, 1))
+    return parts.view(dtype).reshape(shape)
 
 
 def bypass_cache(descriptor: int, *, wanted: bool = True) -> bool:
@@ -51,7 +84,7 @@ def bypass_cache(descriptor: int, *, wanted: bool = True) -> bool:
             descriptor, fcntl.F_SETFL, flags | os.O_DIRECT if wanted else flags & ~os.O_DIRECT
         )
     except OSError as err:
-        if err.errno not in _REFUSALS:
+        if err.errno not in REFUSALS:
             raise
         return False
     return wanted
@@ -71,7 +104,7 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
             written = os.pwrite(descriptor, view, offset)
         except OSError as err:
             # Nothing tells beforehand what a disk takes: the flag is set, and then refused.
-            if err.errno not in _REFUSALS or not _bypasses(descriptor):
+            if err.errno not in REFUSALS or not _bypasses(descriptor):
                 raise
             bypass_cache(descriptor, wanted=False)
             continue
@@ -95,7 +128,7 @@ class UncachedFile:
     def __init__(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o666)
-        self._room, self._other = _rooms()
+        self._room, self._other = _taken(), _taken()
         self._filled = 0
         self._sent = 0
         self._disk: ThreadPoolExecutor | None = None
@@ -107,6 +140,7 @@ class UncachedFile:
     def __exit__(self, *_: object) -> None:
         if self._disk is not None:
             self._disk.shutdown()
+        _kept.rooms += [self._room, self._other]
         os.close(self._descriptor)
 
     def write(self, piece: bytes | memoryview) -> None:
@@ -161,9 +195,9 @@ class UncachedFile:
             going.result()
 
 
-def _rooms() -> tuple[Bytes, Bytes]:
-    """The two rooms of this thread: new memory would cost as much as what is done in it."""
+def _taken() -> Bytes:
+    """A room that this thread has kept, or a new one, which costs as much as what is done in it."""
     if not hasattr(_kept, "rooms"):
-        _kept.rooms = aligned_room(_ROOM_BYTES), aligned_room(_ROOM_BYTES)
-    rooms: tuple[Bytes, Bytes] = _kept.rooms
-    return rooms
+        _kept.rooms = []
+    rooms: list[Bytes] = _kept.rooms
+    return rooms.pop() if rooms else aligned_room(_ROOM_BYTES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -38,7 +39,7 @@ from musedask.megacube import (
     writing,
 )
 from musedask.megacube.layout import codec_of
-from musedask.megacube.shards import ShardCodec, write_atomically
+from musedask.megacube.shards import ShardCodec, write_atomically, write_together
 
 SHAPE = (10, 11, 13)
 MOVED = (*FIELDS[:2], Field("c", slice(2, 5), slice(0, 8), 7.0, 4))
@@ -657,21 +658,58 @@ def test_nothing_of_dasks_cluster_is_imported_until_it_is_needed():
 
 @pytest.mark.parametrize("name", ["c.0.0.0", "0.0.0", "c.0.0.0.0"])
 def test_a_block_is_not_done_before_all_its_files_are_there(tmp_path, monkeypatch, name):
-    real = tasks.write_atomically
+    real = Path.replace
 
-    def write(path, pieces):
-        if path.name == name:
+    def replace_file(self, target):
+        if Path(target).name == name:
             raise KeyboardInterrupt
-        return real(path, pieces)
+        return real(self, target)
 
-    monkeypatch.setattr(tasks, "write_atomically", write)
+    monkeypatch.setattr(Path, "replace", replace_file)
     with pytest.raises(KeyboardInterrupt), dask.config.set(scheduler="synchronous"):
         write_megacube(fake_stack(), tmp_path / "m.zarr")
     (folder,) = tmp_path.glob("m.zarr.*.building")
     assert not (folder / "blocks" / "c.0.0.0.0").exists()
+    assert not list(folder.rglob("*.partial"))
 
 
 # Shards
+
+
+def test_files_that_are_written_together_take_turns_and_hold_their_own(tmp_path):
+    asked = []
+
+    def pieces(name, n):
+        for number in range(n):
+            asked.append(f"{name}{number}")
+            yield f"{name}{number} ".encode()
+
+    (tmp_path / "none").write_bytes(b"of before")
+    contents = {tmp_path / name: pieces(name, n) for name, n in (("a", 3), ("none", 0), ("b", 2))}
+    assert write_together(contents) == 15
+    assert asked == ["a0", "b0", "a1", "b1", "a2"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "a": b"a0 a1 a2 ",
+        "b": b"b0 b1 ",
+    }
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_a_disk_that_fills_up_is_told_of_the_file_it_was_about(tmp_path, monkeypatch, size):
+    real = os.pwrite
+
+    def pwrite(descriptor, data, offset):
+        if "/b." in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "no room")
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    (tmp_path / "b").write_bytes(b"of before")
+    contents = {tmp_path / name: [bytes(size), bytes(size)] for name in "abc"}
+    with pytest.raises(FileError, match=r"/b: cannot be written .*full"):
+        write_together(contents)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert (tmp_path / "b").read_bytes() == b"of before"
 
 
 @settings(deadline=None, max_examples=40)

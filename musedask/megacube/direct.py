@@ -20,6 +20,7 @@ import xarray as xr
 from musedask.errors import FileError
 from musedask.megacube.layout import codec_of
 from musedask.megacube.shards import Array, Shape, ShardCodec
+from musedask.uncached import ALIGNMENT, Bytes, laid_out
 
 ENCODING = "musedask_stored"
 """Key of a Dataset's encoding: variable -> :class:`StoredArray`."""
@@ -59,10 +60,13 @@ class StoredArray:
 
     @property
     def band_bytes(self) -> int:
-        """Size of the largest band."""
-        return math.prod(self._band) * self._dtype.itemsize
+        """Size of the room for the largest band."""
+        n = math.prod(self._band) * self._dtype.itemsize
+        return n + (self._band[0] + 1) * ALIGNMENT
 
-    def bands(self, k: int, j: int, room: Array | None = None) -> Iterator[tuple[Region, Array]]:
+    def bands(
+        self, k: int, j: int, room: Bytes | None = None, start: int = 0
+    ) -> Iterator[tuple[Region, Array]]:
         """The voxels of a row of shards, in bands as wide as the array and an inner chunk deep.
 
         They come in the type on disk, but big-endian, as FITS has it: turning the
@@ -76,6 +80,10 @@ class StoredArray:
             uint8, of :attr:`band_bytes`: spares new memory, which costs more than
             what is done in it. The array that comes with a region lies there, and
             is overwritten by the next.
+        start
+            Byte at which the array begins in a file, which has its voxels in the
+            same order. Each plane of a band lies in memory as it will in there
+            (:func:`~musedask.uncached.in_phase`).
 
         Raises
         ------
@@ -84,7 +92,7 @@ class StoredArray:
         """
         (nz, ny, nx), (depth, step, _) = self.shape, self._band
         room = np.empty(self.band_bytes, np.uint8) if room is None else room
-        full = room[: self.band_bytes].view(self._dtype).reshape(self._band)
+        row_bytes = nx * self._dtype.itemsize
         first_z, first_y = k * self.block[0], j * self.block[1]
         end_z, end_y = min(first_z + self.block[0], nz), min(first_y + self.block[1], ny)
         scratch = np.empty(self.inner, self._codec.dtype)
@@ -94,7 +102,9 @@ class StoredArray:
                 range(first_z, end_z, depth), range(first_y, end_y, step)
             ):
                 zs, ys = slice(z, min(z + depth, end_z)), slice(y, min(y + step, end_y))
-                band = full[: zs.stop - z, : ys.stop - y]
+                size = zs.stop - z, ys.stop - y, nx
+                at = start + (z * ny + y) * row_bytes
+                band = laid_out(room, size, self._dtype, at, ny * row_bytes)
                 for i, shard in enumerate(row):
                     out = band[:, :, i * self.block[2] : (i + 1) * self.block[2]]
                     shard.fill(out, (z - first_z) // depth, (y - first_y) // self.inner[1])

@@ -9,15 +9,16 @@ read it back with zarr-python.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -26,9 +27,11 @@ from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from musedask.errors import FileError
 from musedask.megacube.packing import pack_chunk
 from musedask.uncached import UncachedFile
+from musedask.whole_files import send_to_disk
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, int, int]
+_Item = TypeVar("_Item")
 
 PARTIAL = ".partial"
 """Suffix of files that are being written; swept at the start and the end of a build."""
@@ -161,28 +164,86 @@ def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
     FileError
         If it cannot be written; what was there before stays.
     """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        size = _write(partial, pieces)
-        if size:
-            partial.replace(path)
-        else:
-            partial.unlink()
-            path.unlink(missing_ok=True)
-    except BaseException as err:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if isinstance(err, OSError) and not isinstance(err, FileError):
-            raise write_error(path, err) from err
-        raise
+    size = 0
+    with _appearing(path) as partial, partial.open("xb", buffering=0) as file:
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:  # an unbuffered write may take a part only
+                written = file.write(view)
+                view = view[written:]
+            size += len(piece)
+        send_to_disk(file.fileno())  # it begins while the next file is encoded
     return size
 
 
-def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
-    with UncachedFile(path) as file:
-        for piece in pieces:
-            file.write(piece)
-        return file.finish()
+def write_together(contents: Mapping[Path, Iterable[bytes | memoryview]]) -> int:
+    """Write large files side by side, past the page cache; without pieces, remove them.
+
+    They take turns, piece by piece: while the disk takes large ones, others are encoded.
+
+    Returns
+    -------
+    int
+        Number of bytes written.
+
+    Raises
+    ------
+    FileError
+        If one cannot be written; what was there before stays.
+    """
+    size = 0
+    with ExitStack() as stack:
+        partials = {path: stack.enter_context(_appearing(path)) for path in contents}
+        with ExitStack() as opened:
+            files = {}
+            for path, partial in partials.items():
+                with _told_of(path):
+                    files[path] = opened.enter_context(UncachedFile(partial))
+            for path, piece in _in_turn(contents):
+                with _told_of(path):
+                    files[path].write(piece)
+            for path, file in files.items():
+                with _told_of(path):
+                    size += file.finish()
+    return size
+
+
+def _in_turn(contents: Mapping[Path, Iterable[_Item]]) -> Iterator[tuple[Path, _Item]]:
+    """An item of each, then the next of each, until there are no more."""
+    waiting = deque((path, iter(items)) for path, items in contents.items())
+    while waiting:
+        path, items = waiting.popleft()
+        for item in items:
+            yield path, item
+            waiting.append((path, items))
+            break
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """Give a name for a file; what is written there comes under its own, unless it is empty."""
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    with _told_of(path):
+        try:
+            yield partial
+            if partial.stat().st_size:
+                partial.replace(path)
+            else:
+                path.unlink(missing_ok=True)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Say of the system's errors which file they are about."""
+    try:
+        yield
+    except OSError as err:
+        if isinstance(err, FileError):
+            raise
+        raise write_error(path, err) from err
 
 
 def sync_files(paths: Iterable[Path]) -> None:

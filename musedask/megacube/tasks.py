@@ -19,6 +19,7 @@ from musedask.megacube.shards import (
     sync_files,
     sync_folders,
     write_atomically,
+    write_together,
 )
 
 _SIDECAR_LEVEL = -5
@@ -62,11 +63,13 @@ def write_block(result: Any, layout: Layout, block_id: Shape = (0, 0, 0)) -> Arr
     made: BlockResult = result.item() if isinstance(result, np.ndarray) else result
     block = (int(block_id[0]), int(block_id[1]), int(block_id[2]))
     _check(made, layout, block)
-    size = 0
-    for slot in layout.slots:
-        pieces = layout.codec(slot.variable).encode(made.planes[slot.plane], layout.block)
-        size += write_atomically(layout.shard(slot, block), pieces)
-    size += write_sidecar(made, layout, block)
+    # The images first: they are soon read again, and reach the disk beside the shards.
+    size = write_sidecar(made, layout, block)
+    size += write_together({
+        layout.shard(slot, block):
+            layout.codec(slot.variable).encode(made.planes[slot.plane], layout.block)
+        for slot in layout.slots
+    })  # fmt: skip
     # The system writes in any order: without this a power cut could leave a marker and no data.
     # All of a block at once, after it was written, so that the disk works while we encode.
     files = list(layout.files(block))
