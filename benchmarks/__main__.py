@@ -15,6 +15,8 @@ from benchmarks.guest_memory import touch_memory
 from benchmarks.model import Cluster, estimate, measured_rates
 from benchmarks.peers import PEERS, family
 from benchmarks.records import read_records
+from benchmarks.reduction.cases import BENCHMARK as REDUCTION
+from benchmarks.reduction.cases import reduction
 from benchmarks.report import write_report
 from benchmarks.runner import Settings, run_cases
 from benchmarks.suites import BENCHMARKS, SIZES, chosen
@@ -25,6 +27,9 @@ _REPEATS = {"tiny": 1, "small": 3, "full": 5}
 _LONG_S = 5.0
 """At sizes that have to be quick what takes longer is measured once: its ratio is far off."""
 _DEFAULT_WORK = Path(".cache", "benchmarks")
+_TIMEOUT_S = {"tiny": 3600.0, "small": 3600.0, "full": math.inf}
+_APART = {REDUCTION: reduction}
+"""Benchmarks that take too long to be among all."""
 
 
 class _Commands(click.Group):
@@ -56,9 +61,10 @@ def _run(names: tuple[str, ...], **options: Any) -> None:
     for name in names:
         settings = Settings(
             name, size, work.resolve(), output, options["repeats"] or _REPEATS[size],
-            math.inf if size == "full" else _LONG_S, int(options["disk_gb"] * 1e9), memory=memory,
+            math.inf if size == "full" else _LONG_S, int(options["disk_gb"] * 1e9),
+            _TIMEOUT_S[size], memory,
         )  # fmt: skip
-        cases = chosen(BENCHMARKS[name](size), peers)
+        cases = chosen((BENCHMARKS | _APART)[name](size), peers)
         if size != "full":
             cases = once_without_target(name, cases)
         records = run_cases(cases, settings, click.echo)
@@ -112,10 +118,15 @@ def _first_line(function: Any) -> str:
     return str(function.__doc__).partition("\n")[0]
 
 
-for _name, _cases in BENCHMARKS.items():
+for _name, _cases in (BENCHMARKS | _APART).items():
     main.add_command(_command(_name, (_name,), _first_line(_cases)))
 main.add_command(
-    _command("all", tuple(BENCHMARKS), "All that measure time and memory, one after the other.")
+    _command(
+        "all",
+        tuple(BENCHMARKS),
+        f"{', '.join(BENCHMARKS)}, one after the other; {', '.join(_APART)} and alignment take "
+        "longer, and are measured by their own names alone.",
+    )
 )
 main.add_command(alignment)
 

@@ -11,6 +11,7 @@ from benchmarks.model import Cluster, estimate, measured_rates
 from benchmarks.plots import plot_ratios, plot_scaling
 from benchmarks.ratios import Side, Spread, newest, ratio
 from benchmarks.records import Record
+from benchmarks.reduction import by_recipe
 from benchmarks.suites import BENCHMARKS, SIZES
 from benchmarks.targets import MISSED, TARGETS
 from musedask.errors import MissingError
@@ -38,7 +39,8 @@ def write_report(records: Sequence[Record], folder: Path) -> Path:
         own.sort(key=lambda record: _ORDER.get(record.benchmark, len(_ORDER)))
         if own:
             merits = _NOT_AT_TINY if size == "tiny" else _targets(own)
-            lines += [*_about(own, size), *merits, *_cases(own), *_plots(own, size, folder)]
+            tables = (*_cases(own), *by_recipe.tables(own))
+            lines += [*_about(own, size), *merits, *tables, *_plots(own, size, folder)]
     lines += ["## A large build", "", *_model(records)]
     path = folder / "report.md"
     partial = path.with_suffix(f".{os.getpid()}.partial")
@@ -167,8 +169,10 @@ def _row(rows: Sequence[Record], case: Sequence[Record], first: str) -> str:
 
 
 def _more(counted: Sequence[Record]) -> str:
-    """Further numbers, as medians."""
-    keys = dict.fromkeys(key for record in counted for key in record.metrics)
+    """Further numbers, as medians; those of recipes have a table of their own."""
+    keys = dict.fromkeys(
+        key for r in counted for key in r.metrics if not key.startswith(by_recipe.MARK)
+    )
     parts = [
         f"{key} {_number(Spread.of(r.metrics[key] for r in counted if key in r.metrics).middle)}"
         for key in keys

@@ -33,6 +33,10 @@ PEERS = {
     "xarray-dask": "stacking_xarray:stack_to_zarr",
     "esorex-combine": "combining_esorex:exp_combine",
     "fits-reading": "reading:fits_file",
+    "reduction": "reducing:musedask_reduce",
+    "reduction-again": "reducing:reduce_again",
+    "reduction-planning": "planning_reduction:plan_from_headers",
+    "esorex-script": "reducing:esorex_script",
 }
 """Name -> module of this package and function in it."""
 

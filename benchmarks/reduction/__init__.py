@@ -1,0 +1,1 @@
+"""Raw frames to exposure cubes: musedask beside a shell script of the same calls of esorex."""
