@@ -20,7 +20,7 @@ out={out}
 # take JOB PRODUCT TAG: lines of a list of frames, for products of an earlier call.
 take() {{
     for file in "$out/$1/$2"[-_.]*fits; do
-        if [ -e "$file" ]; then echo "$file $3"; fi
+        if [ -e "$file" ]; then echo "$file $3"; else return 1; fi
     done
 }}
 """
@@ -61,5 +61,6 @@ def _lines(item: FileInput | ProductInput | MadeInput) -> str:
     if isinstance(item, FileInput):
         return f"echo {shlex.quote(f'{item.path} {item.tag}')}"
     if isinstance(item, ProductInput):
-        return f"take {item.job} {item.tag} {item.used_as or item.tag}"
+        without = " || true" if item.optional else ""
+        return f"take {item.job} {item.tag} {item.used_as or item.tag}{without}"
     raise TypeError(f"{item.tag} is made by musedask for its job: no script has it")
