@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -18,14 +19,16 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from fake_stack import FIELDS, expected, fake_stack
 
+from musedask import uncached
 from musedask.cube import make_cube
 from musedask.errors import FileError, InputError
-from musedask.fits import export_fits, open_cube, product
+from musedask.fits import export_fits, open_cube, pieces, product
 from musedask.fits import writing as exporting
 from musedask.fits.provenance import shared_header
-from musedask.megacube import open_megacube, write_megacube
+from musedask.megacube import direct, open_megacube, write_megacube
 from musedask.sky import SkyProjection
 from musedask.spectral import SpectralAxis
+from musedask.uncached import ALIGNMENT
 
 SHAPE = (10, 11, 13)
 HERE = Path(__file__).parent
@@ -102,7 +105,7 @@ def test_counts_of_very_many_exposures_take_four_bytes(tmp_path, stored, monkeyp
 )
 @pytest.mark.parametrize("run", [1, 60, 10**6])
 def test_arrays_in_memory_may_lie_in_any_order(tmp_path, monkeypatch, change, run):
-    monkeypatch.setattr(exporting, "_BUFFER_BYTES", run)
+    monkeypatch.setattr(pieces, "_BUFFER_BYTES", run)
     cube = small_cube()
     for name in ("flux", "variance"):
         cube[name] = (cube[name].dims, change(cube[name].values), cube[name].attrs)
@@ -204,9 +207,12 @@ def test_our_own_reader_gets_the_cube_back(tmp_path):
 
 
 @pytest.mark.parametrize(("block", "inner"), [((4, 6, 8), (2, 3, 4)), ((10, 11, 13), (3, 11, 2))])
-def test_the_disk_starts_on_all_data_before_the_end(tmp_path, monkeypatch, block, inner):
+def test_through_the_cache_the_disk_starts_on_all_data_before_the_end(
+    tmp_path, monkeypatch, block, inner
+):
     write_megacube(fake_stack(block=block, inner=inner), tmp_path / "m.zarr")
     began, synced = [], []
+    monkeypatch.setattr(pieces, "bypass_cache", lambda _: False)
     monkeypatch.setattr(os, "posix_fadvise", lambda _, *part: began.append((*part, list(synced))))
     monkeypatch.setattr(os, "fsync", synced.append)
     export_fits(open_megacube(tmp_path / "m.zarr")["median"], tmp_path / "m.fits")
@@ -222,10 +228,90 @@ def test_the_disk_starts_on_all_data_before_the_end(tmp_path, monkeypatch, block
 
 
 def test_it_does_without_advice_to_the_disk(tmp_path, monkeypatch, stored):
+    monkeypatch.setattr(pieces, "bypass_cache", lambda _: False)
     export_fits(stored, tmp_path / "m.fits")
     monkeypatch.delattr(os, "posix_fadvise")
     export_fits(stored, tmp_path / "n.fits")
     assert (tmp_path / "n.fits").read_bytes() == (tmp_path / "m.fits").read_bytes()
+
+
+# Past the page cache
+
+WIDE = (7, 90, 101)
+"""Planes of some pages and a bit."""
+WIDE_FIELDS = (
+    fake.Field("a", slice(0, 90), slice(0, 101), 1.0),
+    fake.Field("b", slice(9, 80), slice(11, 70), -3.0, 5),
+)
+
+
+@pytest.fixture
+def wide(tmp_path, request, monkeypatch):
+    """A store whose bands are whole planes, or parts of planes."""
+    block, inner, n_bytes = request.param
+    monkeypatch.setattr(direct, "_BAND_BYTES", n_bytes)
+    stack = fake_stack(WIDE, block=block, inner=inner, fields=WIDE_FIELDS)
+    write_megacube(stack, tmp_path / "m.zarr")
+    return open_megacube(tmp_path / "m.zarr")["median"]
+
+
+WHOLE_PLANES = ((4, 90, 101), (2, 45, 51), 1 << 20)
+PARTS = ((4, 60, 60), (2, 30, 30), 1)
+"""Bands of an inner chunk's height."""
+
+
+@pytest.mark.parametrize("wide", [WHOLE_PLANES, PARTS], indirect=True)
+@pytest.mark.parametrize("how", ["store", "memory", "blocks"])
+@pytest.mark.parametrize("disk", ["takes", "refuses", "knows none"])
+def test_the_same_bytes_go_past_the_cache_as_through_it(tmp_path, monkeypatch, wide, how, disk):
+    cube = wide if how == "store" else wide.compute()
+    if how == "blocks":
+        cube = cube.chunk(wavelength=3, y=50, x=101)
+    real = os.pwrite
+
+    def refuse(descriptor, data, offset):
+        if uncached._bypasses(descriptor):
+            raise OSError(errno.EINVAL, "refused")
+        return real(descriptor, data, offset)
+
+    if disk == "refuses":
+        monkeypatch.setattr(os, "pwrite", refuse)
+    if disk == "knows none":
+        monkeypatch.setattr(pieces, "bypass_cache", lambda _: False)
+    monkeypatch.setattr(pieces, "_LEAST_BYTES", 2 * ALIGNMENT)
+    export_fits(cube, tmp_path / "m.fits")
+    planes = np.nan_to_num(expected(WIDE, WIDE_FIELDS), nan=-99)
+    for name, plane in zip(("DATA", "STAT"), planes, strict=False):
+        found = np.nan_to_num(values(tmp_path / "m.fits", name), nan=-99)
+        np.testing.assert_array_equal(found, plane)
+    monkeypatch.undo()
+    monkeypatch.setattr(pieces, "_LEAST_BYTES", 1 << 60)
+    export_fits(cube, tmp_path / "n.fits")
+    assert (tmp_path / "m.fits").read_bytes() == (tmp_path / "n.fits").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("wide", "per_image"), [(WHOLE_PLANES, 4), (PARTS, 3 * 7)], indirect=["wide"]
+)
+def test_a_store_goes_past_the_cache_in_pieces_as_long_as_its_bands(
+    tmp_path, monkeypatch, wide, per_image
+):
+    with (tmp_path / "probe").open("wb") as file:
+        if not uncached.bypass_cache(file.fileno()):
+            pytest.skip("this file system knows no writing past the cache")
+    seen, real = [], os.pwrite
+
+    def pwrite(descriptor, data, offset):
+        seen.append((uncached._bypasses(descriptor), len(data)))
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(pieces, "_LEAST_BYTES", 12_000)  # a band's part of a plane is longer
+    export_fits(wide[["flux", "variance", "exposure_time"]], tmp_path / "m.fits")
+    past = [size for bypasses, size in seen if bypasses]
+    assert len(past) == 3 * per_image
+    n_bytes = 3 * 4 * int(np.prod(WIDE))
+    assert n_bytes - 2 * ALIGNMENT * len(past) < sum(past) <= n_bytes
 
 
 # What it says of itself

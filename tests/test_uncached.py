@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from musedask import uncached
-from musedask.uncached import ALIGNMENT, UncachedFile, bypass_cache, write_all
+from musedask.uncached import (
+    ALIGNMENT,
+    UncachedFile,
+    aligned_room,
+    bypass_cache,
+    in_phase,
+    laid_out,
+    write_all,
+)
 
 ROOM = 2 * ALIGNMENT
 
@@ -138,3 +146,35 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     with pytest.raises(FileExistsError):
         UncachedFile(tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == b"kept"
+
+
+# Places in memory
+
+
+@pytest.mark.parametrize("offset", [0, 4, 2880, 4 * ALIGNMENT - 4, 10**10])
+@pytest.mark.parametrize("pitch", [None, 60, 2 * ALIGNMENT, 9 * ALIGNMENT - 8])
+@pytest.mark.parametrize("skew", [0, 64])
+def test_parts_lie_in_memory_as_in_the_file_and_apart(offset, pitch, skew):
+    shape = (5, 3, 5)
+    room = aligned_room(skew + 5 * 60 + 6 * ALIGNMENT)[skew:]
+    array = laid_out(room, shape, np.dtype(">f4"), offset, pitch)
+    for n, part in enumerate(array):
+        assert part.flags.c_contiguous
+        assert in_phase(part, offset + n * (60 if pitch is None else pitch))
+    assert array.flags.c_contiguous or pitch not in (None, 60)
+    values = np.arange(75).reshape(shape)
+    array[...] = values
+    np.testing.assert_array_equal(array, values)
+    assert np.shares_memory(array, room)
+
+
+def test_phases_differ_by_less_than_the_alignment():
+    room = aligned_room(2 * ALIGNMENT)
+    assert in_phase(room, 3 * ALIGNMENT)
+    assert in_phase(room[5:], ALIGNMENT + 5)
+    assert not in_phase(room[5:], ALIGNMENT)
+
+
+def test_a_room_too_small_is_an_error():
+    with pytest.raises((TypeError, ValueError), match="strides"):
+        laid_out(aligned_room(ALIGNMENT), (3, ALIGNMENT), np.dtype(np.uint8), 0, ALIGNMENT + 1)

@@ -22,21 +22,19 @@ import xarray as xr
 
 from musedask.cube import check_cube
 from musedask.errors import FileError, InputError
+from musedask.fits.pieces import PiecewiseFile, Region, runs
 from musedask.fits.product import Extension, Shape, exposures_table, extensions, primary
 from musedask.megacube.direct import StoredArray, stored_array
 from musedask.progress import Progress, Ticker
-from musedask.whole_files import send_to_disk
 from musedask.wording import data_size
 
 log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Region = tuple[slice, slice, slice]
 
 _THREADS = 2
 """Blocks in flight, each with its own buffer: the bound of the memory."""
 _NUMPY_BLOCK_BYTES = 16 << 20
-_BUFFER_BYTES = 1 << 20
 
 
 def export_fits(
@@ -103,8 +101,8 @@ def export_fits(
     _check_room(final, size)
     partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}.partial")
     try:
-        with partial.open("xb", buffering=0) as file:
-            _write_file(file.fileno(), cube, images, (head, tail), progress)
+        with PiecewiseFile(partial) as file:
+            _write_file(file, cube, images, (head, tail), progress)
         if not overwrite and final.exists():
             raise FileError(f"{final}: has appeared meanwhile; give another name or overwrite=True")
         partial.replace(final)
@@ -145,8 +143,8 @@ def _check_room(final: Path, size: int) -> None:
 class _Stream:
     """The file that is being written, and what is learned on the way."""
 
-    descriptor: int
-    """Of the file."""
+    file: PiecewiseFile
+    """The file."""
     starts: dict[str, int]
     """Variable -> byte at which its data start."""
     images: dict[str, Extension]
@@ -158,20 +156,18 @@ class _Stream:
     ticker: Ticker
     """Counts megabytes."""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held for writing, and for the sums and the ticker."""
+    """Held for the sums and the ticker."""
     written: int = 0
     """Bytes."""
 
     def write(self, variable: str, region: Region, block: Array) -> None:
         """Put a block into its place."""
         image, start = self.images[variable], self.starts[variable]
-        for run, offset in _runs(image, region, block):
-            # One at a time: a file takes one writer, and those that wait in the kernel spin.
-            with self.lock:
-                _write_all(self.descriptor, run, start + offset)
+        for run, offset in runs(image, region, block, start):
+            self.file.write(run, offset)
         if block.shape[2] == image.shape[2]:
             plane = image.data_size // image.shape[0]
-            send_to_disk(self.descriptor, start + region[0].start * plane, len(block) * plane)
+            self.file.send(start + region[0].start * plane, len(block) * plane)
         if variable == "exposure_time":
             self._add_time(region, block)
         with self.lock:
@@ -180,8 +176,12 @@ class _Stream:
 
     def _add_time(self, region: Region, block: Array) -> None:
         """Add up a block of exposure times along wavelength."""
-        seconds = block.sum(axis=0, dtype=np.float32)
-        channels = (block > 0).sum(axis=0, dtype=np.uint16)
+        seconds = np.zeros(block.shape[1:], np.float32)
+        channels = np.zeros(block.shape[1:], np.uint16)
+        for plane in block:  # a native one stays in the processor's cache: half of the time
+            native = plane.astype(np.float32)
+            seconds += native
+            channels += native > 0
         _, ys, xs = region
         with self.lock:
             self.seconds[ys, xs] += seconds
@@ -197,7 +197,7 @@ class _Stream:
 
 
 def _write_file(
-    descriptor: int,
+    file: PiecewiseFile,
     cube: xr.Dataset,
     images: Sequence[Extension],
     ends: tuple[bytes, bytes],
@@ -205,19 +205,19 @@ def _write_file(
 ) -> None:
     """Fill a file: headers first, then the data in blocks, then PRIMARY again with EXPTIME."""
     head, tail = ends
-    _write_all(descriptor, head, 0)
+    file.write(head, 0)
     at, starts = len(head), {}
     for image in images:
-        _write_all(descriptor, image.header, at)
+        file.write(image.header, at)
         starts[image.variable] = at + len(image.header)
         at += image.size
     # The padding between the images are the zeros of a file that was never written there.
-    os.ftruncate(descriptor, at + len(tail))
-    _write_all(descriptor, tail, at)
+    file.set_size(at + len(tail))
+    file.write(tail, at)
     total = sum(image.data_size for image in images)
     plane = images[0].shape[1:]
     stream = _Stream(
-        descriptor,
+        file,
         starts,
         {image.variable: image for image in images},
         np.zeros(plane, np.float32),
@@ -228,8 +228,8 @@ def _write_file(
     _stream_all(cube, stream)
     again = primary(cube, stream.exptime)
     if len(again) == len(head):
-        _write_all(descriptor, again, 0)
-    os.fsync(descriptor)
+        file.write(again, 0)
+    file.finish()
 
 
 def _stream_all(cube: xr.Dataset, stream: _Stream) -> None:
@@ -263,7 +263,7 @@ def _stream_stored(
         dtype = np.dtype(stream.images[name].dtype)
         room = rooms.get()
         try:
-            for region, band in arrays[name].bands(k, j, room):
+            for region, band in arrays[name].bands(k, j, room, stream.starts[name]):
                 same = band.dtype.itemsize == dtype.itemsize  # counts have no sign in a store
                 stream.write(name, region, band.view(dtype) if same else band)
         finally:
@@ -352,40 +352,3 @@ def _blocks(array: da.Array) -> Iterator[tuple[Shape, Region]]:
     for block in np.ndindex(*array.numblocks):
         z, y, x = (slice(int(e[n]), int(e[n + 1])) for e, n in zip(edges, block, strict=True))
         yield (block[0], block[1], block[2]), (z, y, x)
-
-
-def _runs(image: Extension, region: Region, block: Array) -> Iterator[tuple[memoryview, int]]:
-    """Pieces of a block that are contiguous in the file, and their offsets in its data.
-
-    What is not in the form of the file yet goes through one small buffer, which stays in
-    the processor's cache: use a piece before the next one.
-    """
-    _, ny, nx = image.shape
-    zs, ys, xs = region
-    dtype = np.dtype(image.dtype)
-    start = (zs.start * ny + ys.start) * nx + xs.start
-    if block.shape[1:] == (ny, nx) and block.flags.c_contiguous:
-        block = block.reshape(1, -1, nx)  # its planes follow one another in the file too
-    width = block.shape[2]
-    rows = max(1, _BUFFER_BYTES // (width * dtype.itemsize))
-    buffer = np.empty((min(rows, block.shape[1]), width), dtype)
-    for z in range(block.shape[0]):
-        for y in range(0, block.shape[1], rows):
-            run = block[z, y : y + rows]
-            if run.dtype != dtype:
-                np.copyto(buffer[: len(run)], run, casting="unsafe")
-                run = buffer[: len(run)]
-            at = start + (z * ny + y) * nx
-            if width == nx:
-                yield run.data.cast("B"), at * dtype.itemsize
-            else:
-                for n, row in enumerate(run):
-                    yield row.data.cast("B"), (at + n * nx) * dtype.itemsize
-
-
-def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view = view[written:]
-        offset += written
