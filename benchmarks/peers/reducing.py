@@ -70,7 +70,8 @@ def reduce_again(job: Job, place: Place) -> Prepared:
     night = prepared(job, place)
     folder = _new_run(night.folder / _KEPT, night)
     command = _reduce(folder, night.spec)
-    subprocess.run(command, check=True)  # whatever is missing there
+    if {path.parent.name for path in _written(folder)} != set(night.plan.by_key):
+        subprocess.run(command, check=True)
     before = _written(folder)
 
     def run() -> str:

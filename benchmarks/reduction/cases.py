@@ -17,7 +17,7 @@ PLAN = "musedask"
 _EVERY = tuple(range(1, 25))
 
 CASCADES: Mapping[Size, NightSpec] = {
-    "tiny": NightSpec((1,), 1, last="bias", recipes="quick"),
+    "tiny": NightSpec((1,), 1, last="bias", recipes="quick", chain="short"),
     "small": NightSpec((1, 2), 2, recipes="short", chain="short"),
     "full": NightSpec(_EVERY, 2),
 }

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,8 +75,6 @@ def check_installed() -> None:
 
 def kept_night(spec: NightSpec, stores: Path) -> Path:
     """Folder with ``raw`` and ``static``; made if it is not there."""
-    from musedask.simulation.raw import RawSpec, simulate_raw
-
     facts = json.dumps([NIGHT_VERSION, asdict(spec)], sort_keys=True)
     digest = hashlib.sha256(facts.encode()).hexdigest()[:10]
     name = f"{spec.n_nights}x{len(spec.ifus)}_{spec.n_exposures}_{digest}"
@@ -84,17 +82,25 @@ def kept_night(spec: NightSpec, stores: Path) -> Path:
     if not final.exists():
         final.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix="partial-", dir=final.parent))
-        raw = RawSpec(
-            ifus=spec.ifus, n_exposures=spec.n_exposures, n_nights=spec.n_nights,
-            headers_only=spec.content == "headers", with_sky=False,
-            n_twilight=0 if spec.chain == "short" else 3,
-        )  # fmt: skip
         try:
-            simulate_raw(partial, raw)
+            _simulate(spec, partial)
             partial.rename(final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return final
+
+
+def _simulate(spec: NightSpec, folder: Path) -> None:
+    from musedask.simulation.raw import RawSpec, simulate_raw  # takes a second to import
+
+    frames = RawSpec(
+        ifus=spec.ifus, n_exposures=spec.n_exposures, n_nights=spec.n_nights,
+        headers_only=spec.content == "headers", with_sky=False,
+        n_twilight=0 if spec.chain == "short" else 3,
+    )  # fmt: skip
+    if spec.last == "bias":
+        frames = replace(frames, n_flat=0, n_arc=0, with_illum=False, with_std=False)
+    simulate_raw(folder, frames)
 
 
 def make_run(folder: Path, night: Path, spec: NightSpec) -> Run:
@@ -106,11 +112,13 @@ def make_run(folder: Path, night: Path, spec: NightSpec) -> Run:
 
 def configuration(night: Path, spec: NightSpec) -> str:
     """The musedask.toml."""
-    from musedask.demo.night import SHORT_RECIPES
-
     places = [f"{key} = [{json.dumps(os.fspath(night / key))}]" for key in ("raw", "static")]
-    recipes = {"all": "", "short": SHORT_RECIPES, "quick": _QUICK_RECIPES}[spec.recipes]
     chain = _SHORT_CHAIN if spec.chain == "short" else ""
+    recipes = _QUICK_RECIPES if spec.recipes == "quick" else ""
+    if spec.recipes == "short":
+        from musedask.demo.night import SHORT_RECIPES  # takes a second to import
+
+        recipes = SHORT_RECIPES
     return "\n".join(["[reduction]", *places, chain, recipes])
 
 
