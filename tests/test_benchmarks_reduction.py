@@ -21,7 +21,7 @@ from benchmarks.reduction import by_recipe
 from benchmarks.reduction.cases import CASCADES, ONE_WORKER, PLANNED, SCRIPT, reduction
 from benchmarks.reduction.nights import NightSpec
 from benchmarks.reduction.preparing import configuration
-from benchmarks.reduction.products import compared, content, contents
+from benchmarks.reduction.products import compared, digest, digests, keep
 from benchmarks.reduction.script import shell_script
 from benchmarks.report import write_report
 from benchmarks.runner import Settings, measure
@@ -97,38 +97,79 @@ def product(path: Path, value: float = 1.0, extension: str = "DATA", **cards: st
 
 class TestProducts:
     def test_data_count_and_headers_do_not(self, tmp_path):
-        one = content(product(tmp_path / "a.fits", DATE="2020-01-01"))
-        assert one == content(product(tmp_path / "b.fits", DATE="2021-01-01"))
+        one = digest(product(tmp_path / "a.fits", DATE="2020-01-01"))
+        assert one == digest(product(tmp_path / "b.fits", DATE="2021-01-01"))
         assert one[1] == 4 * 5 + 3 * 8  # a table counts by bytes
-        assert one != content(product(tmp_path / "c.fits", 1.0000001))
-        assert one != content(product(tmp_path / "d.fits", extension="STAT"))
+        assert one != digest(product(tmp_path / "c.fits", 1.0000001))
+        assert one != digest(product(tmp_path / "d.fits", extension="STAT"))
 
     def test_a_changed_byte_at_the_end_of_a_large_product_is_seen(self, tmp_path, monkeypatch):
         monkeypatch.setattr("benchmarks.reduction.products._PIECE", 16)
         path = product(tmp_path / "a.fits")
-        before = content(path)
+        before = digest(path)
         with fits.open(path) as hdus:
             info = hdus[2].fileinfo()
         raw = bytearray(path.read_bytes())
         raw[info["datLoc"] + 23] ^= 1
         path.write_bytes(raw)
-        assert content(path)[0] != before[0]
+        assert digest(path)[0] != before[0]
 
     def test_pixel_tables_and_logs_are_left_out(self, tmp_path):
-        for name in ("DATACUBE_FINAL.fits", "PIXTABLE_OBJECT_0001-01.fits"):
+        for name in ("MASTER_BIAS-01.fits", "PIXTABLE_OBJECT_0001-01.fits"):
             product(tmp_path / "job" / name)
         (tmp_path / "job" / "esorex.log").touch()
-        assert list(contents({"key": tmp_path / "job"})) == ["key/DATACUBE_FINAL.fits"]
+        assert list(digests({"key": tmp_path / "job"})) == ["key/MASTER_BIAS-01.fits"]
 
-    def test_what_differs_is_missing_or_too_many_is_wrong_and_named(self):
-        wanted = {"a": ("x", 5), "b": ("y", 7)}
-        assert compared(wanted, dict(wanted), "it").is_right
-        assert compared(wanted, wanted, "it").n_values == 12
-        for found in ({**wanted, "b": ("z", 7)}, {"a": ("x", 5)}, {**wanted, "c": ("x", 1)}):
-            result = compared(found, wanted, "it")
-            assert not result.is_right
-            assert result.against == f"it, of which {'c' if 'c' in found else 'b'} differ"
-        assert not compared({}, {}, "it").is_right
+    @pytest.fixture
+    def job(self, tmp_path) -> dict[str, Path]:
+        """A job with two products, of which one is a cube's variance; it is the reference."""
+        folder = tmp_path / "job"
+        product(folder / "MASTER_BIAS-01.fits", 3.0)
+        product(folder / "DATACUBE_FINAL.fits", 2.0, "STAT")
+        keep({"key": folder}, tmp_path / "reference")
+        return {"key": folder}
+
+    def test_the_same_is_right(self, job, tmp_path):
+        found = compared(job, tmp_path / "reference")
+        assert found.is_right
+        assert found.n_values == (20 + 24) + 24 + 20
+        assert {path.name for path in (tmp_path / "reference").iterdir()} == {
+            "digests.json", "key_DATACUBE_FINAL.npy"
+        }  # fmt: skip
+
+    def test_what_differs_is_missing_or_too_many_is_wrong_and_named(self, job, tmp_path):
+        bias, more = (job["key"] / name for name in ("MASTER_BIAS-01.fits", "MORE.fits"))
+        product(more)
+        self.check_wrong(job, tmp_path / "reference", more)
+        more.unlink()
+        bias.unlink()
+        self.check_wrong(job, tmp_path / "reference", bias)
+        product(bias, 3.0000005)
+        self.check_wrong(job, tmp_path / "reference", bias)
+
+    @staticmethod
+    def check_wrong(job: dict[str, Path], reference: Path, culprit: Path) -> None:
+        found = compared(job, reference)
+        assert not found.is_right
+        assert found.against.endswith(f"of which key/{culprit.name} differ")
+
+    @pytest.mark.parametrize(
+        ("value", "is_right"), [(2.0001, True), (2.0005, False), (np.nan, False)]
+    )
+    def test_variances_of_cubes_may_be_off_a_little(self, value, is_right, job, tmp_path):
+        path = job["key"] / "DATACUBE_FINAL.fits"
+        with fits.open(path, mode="update") as hdus:
+            hdus["STAT"].data[2, 3] = value
+        assert compared(job, tmp_path / "reference").is_right == is_right
+
+    def test_a_variance_where_there_was_none_is_wrong(self, job, tmp_path):
+        path = job["key"] / "DATACUBE_FINAL.fits"
+        with fits.open(path, mode="update") as hdus:
+            hdus["STAT"].data[2, 3] = np.nan
+        keep(job, tmp_path / "other")
+        with fits.open(path, mode="update") as hdus:
+            hdus["STAT"].data[2, 3] = 2.0
+        assert not compared(job, tmp_path / "other").is_right
 
 
 class TestByRecipe:
@@ -245,6 +286,6 @@ def test_the_command_reduces_compares_and_reports(tmp_path):
     # Kept are the frames, digests of what the script made, and one finished run.
     (kept,) = (tmp_path / "work" / "stores" / "nights").glob("1x1_*")
     assert {path.name.partition("_")[0] for path in kept.iterdir()} == {
-        "raw", "static", "truth.json", "products", "reduced"
+        "raw", "static", "truth.json", "script", "reduced"
     }  # fmt: skip
     assert not list((tmp_path / "work").glob("job-*"))

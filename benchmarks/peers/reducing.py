@@ -17,7 +17,6 @@ from benchmarks.jobs import Comparison, Job, Place, Prepared
 from benchmarks.reduction.nights import NightSpec, frames_of
 from benchmarks.reduction.preparing import Night, prepared, run_script
 
-AGAINST = "a shell script's products"
 _PRELOAD = "DASK_DISTRIBUTED__SCHEDULER__PRELOAD"
 _WATCH = "benchmarks.reduction.task_times"
 _KEPT = "reduced"
@@ -99,9 +98,9 @@ def _reduce(folder: Path, spec: NightSpec, *more: str) -> list[str]:
 
 
 def _compared(night: Night, folders: Mapping[str, Path]) -> Comparison:
-    from benchmarks.reduction.products import compared, contents
+    from benchmarks.reduction.products import compared
 
-    return compared(contents(folders), night.reference, AGAINST)
+    return compared(folders, night.reference)
 
 
 def _keep(run: Path, kept: Path) -> None:

@@ -13,7 +13,6 @@ from benchmarks.suites import Case, Size
 BENCHMARK = "reduction"
 ONE_WORKER = "musedask, 1 worker"
 SCRIPT = "esorex-script"
-PLAN = "musedask"
 _EVERY = tuple(range(1, 25))
 
 CASCADES: Mapping[Size, NightSpec] = {

@@ -15,7 +15,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.jobs import Job, Place, UnavailableError
 from benchmarks.reduction.nights import NightSpec
@@ -26,9 +25,6 @@ from musedask.reduction.job.esorex import SCRUBBED, executable
 from musedask.reduction.job.installation import installation
 from musedask.reduction.jobs import Plan
 from musedask.run import Run, open_run
-
-if TYPE_CHECKING:
-    from benchmarks.reduction.products import Contents
 
 NIGHT_VERSION = 1
 """Raise it when equal specifications give other frames."""
@@ -48,8 +44,9 @@ class Night:
     """The musedask.toml that reduces it."""
     plan: Plan
     """Calls of esorex."""
-    reference: Contents
-    """What a shell script with the same calls makes of it."""
+    reference: Path
+    """What a shell script with the same calls makes of it, as
+    :mod:`benchmarks.reduction.products` keeps it."""
 
 
 def prepared(job: Job, place: Place) -> Night:
@@ -145,17 +142,14 @@ def _night(spec: NightSpec, place: Place) -> Night:
     )
 
 
-def _reference(night: Path, plan: Plan, scratch: Path) -> Contents:
+def _reference(night: Path, plan: Plan, scratch: Path) -> Path:
     """What the script makes; run once for a plan."""
-    from benchmarks.reduction.products import contents
-
     keys = hashlib.sha256(" ".join(job.key for job in plan).encode()).hexdigest()[:10]
-    path = night / f"products_{keys}.json"
+    path = night / f"script_{keys}"
     if not path.exists():
+        from benchmarks.reduction.products import keep
+
         with tempfile.TemporaryDirectory(dir=scratch) as own:
             out = run_script(plan, Path(own, "out"))
-            made = contents({job.key: out / job.key for job in plan})
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(made))
-        partial.rename(path)
-    return {name: (str(d), int(n)) for name, (d, n) in json.loads(path.read_text()).items()}
+            keep({job.key: out / job.key for job in plan}, path)
+    return path
