@@ -124,6 +124,14 @@ def refuse(monkeypatch, number):
 
 
 @pytest.mark.usefixtures("direct")
+def test_a_piece_out_of_phase_does_not_keep_others_from_going_past_the_cache(tmp_path, writes):
+    with PiecewiseFile(tmp_path / "a") as file:
+        for at, shift in ((0, 1), (4 * ALIGNMENT, 0)):
+            file.write(some_bytes(4 * ALIGNMENT, at + shift).data, at)
+    assert [bypasses for bypasses, *_ in writes] == [False, True]
+
+
+@pytest.mark.usefixtures("direct")
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
 def test_a_disk_that_refuses_is_asked_once(tmp_path, monkeypatch, number):
     asked = refuse(monkeypatch, number)
@@ -285,3 +293,12 @@ def test_what_is_ready_is_one_run_and_not_copied():
     ((run, offset),) = runs(image(">f4"), region, block, START)
     assert np.shares_memory(np.frombuffer(run, np.uint8), block)
     assert (len(run), offset) == (block.nbytes, START)
+
+
+def test_what_is_in_phase_but_not_in_order_is_put_in_order():
+    nz, ny, nx = SHAPE
+    block = laid_out(np.zeros(10**5, np.uint8), (nz, nx, ny), np.dtype(">f4"), START)
+    block = block.transpose(0, 2, 1)
+    block[...] = np.arange(block.size).reshape(SHAPE)
+    found = gathered(">f4", (slice(0, nz), slice(0, ny), slice(0, nx)), block)
+    np.testing.assert_array_equal(found[START:].view(">f4"), np.arange(block.size))
