@@ -109,6 +109,13 @@ TARGETS = (
            Side("reading", "reading", "store", "spectrum_ms"), unit=" ms"),
     Target("a slice out of the mega-cube", "at most", 100,
            Side("reading", "reading", "store", "slice_ms"), unit=" ms"),
+    Target("a shell script of the same recipes, cpu of one worker", "at most", 1.1,
+           Side("reduction", "cascade", "musedask, 1 worker", "cpu_s"),
+           Side("reduction", "cascade", "esorex-script", "cpu_s")),
+    Target("a second reduction, nothing to do", "at most", 5,
+           Side("reduction", "again", "musedask", "wall_s"), unit=" s"),
+    Target("planning 100 exposures of 24 detectors from headers", "at most", 15,
+           Side("reduction", "plan", "musedask", "wall_s"), unit=" s"),
 )  # fmt: skip
 """In the order in which they are told."""
 

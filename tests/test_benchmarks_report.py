@@ -20,6 +20,7 @@ from benchmarks.model import (
 )
 from benchmarks.ratios import Side, Spread, newest, ratio
 from benchmarks.records import FAILED, UNAVAILABLE, WRONG
+from benchmarks.reduction.cases import reduction
 from benchmarks.report import write_report
 from benchmarks.suites import BENCHMARKS, SIZES, chosen
 from benchmarks.targets import MET, MISSED, TARGETS, UNKNOWN, Target, once_without_target
@@ -78,7 +79,7 @@ class TestTargets:
     def test_each_target_is_measured_by_a_job_of_the_benchmarks(self):
         jobs = {
             (benchmark, job.case, name)
-            for benchmark, cases in BENCHMARKS.items()
+            for benchmark, cases in {**BENCHMARKS, "reduction": reduction}.items()
             for case in cases("full")
             for job in case
             for name in (job.label, job.options.get("role"))
@@ -170,6 +171,15 @@ class TestReport:
             line.startswith("| cosmos-interp | failed: ended with status 1 |") for line in lines
         )
         assert "Some CPU, 2 cores" in path.read_text()
+
+    def test_targets_of_a_benchmark_that_was_not_run_are_left_out(self, tmp_path):
+        text = write_report(self.records, tmp_path).read_text()
+        assert "| mpdaf CubeList.median, cpu |" in text
+        assert "nothing to do" not in text
+        again = made("musedask", 2.0, benchmark="reduction", case="again")
+        assert "| a second reduction, nothing to do | at most 5 s | 2 s | met |" in (
+            write_report([*self.records, again], tmp_path).read_text()
+        )
 
     def test_what_compiled_or_loaded_while_it_was_timed_is_marked_and_named(self, tmp_path):
         late = made("floor-read", 1.0, late=("stacking.kernels.f",))
