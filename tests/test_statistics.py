@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from musedask.errors import InputError
 from musedask.stacking.levels import channel_background, channel_floor, typical_variance
+from musedask.stacking.networks import median_network, middle_ranks
 from musedask.stacking.statistics import (
     combination,
-    median_network,
     median_variance_factors,
     slots_of,
     split_method,
@@ -33,7 +33,7 @@ class TestNetwork:
     @pytest.mark.parametrize("n", range(1, 15))
     def test_middle_ranks_are_in_place_for_all_inputs_of_zeros_and_ones(self, n: int) -> None:
         # Knuth's principle: a network that sorts all of these sorts everything.
-        middle = [n // 2 - 1, n // 2] if n % 2 == 0 else [n // 2, min(n // 2 + 1, n - 1)]
+        middle = middle_ranks(n)
         for values in itertools.product((0.0, 1.0), repeat=n):
             found, wanted = run_network(list(values)), sorted(values)
             assert [found[i] for i in middle] == [wanted[i] for i in middle]

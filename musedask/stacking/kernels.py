@@ -21,6 +21,8 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from musedask.stacking.networks import median_network, middle_ranks
+
 KEEPS_NAN = {"contract", "reassoc", "nsz", "arcp"}
 """The fast-math flags that keep NaN and infinity meaningful."""
 
@@ -42,7 +44,11 @@ RANGE_REACH = 2
 LANES = 8
 """Channels that are gathered side by side: a pixel's weights are looked up once for all."""
 FEW = 16
-"""Exposures whose values are added in float32 before they are added in float64."""
+"""Exposures whose values are added in float32 before they are added in float64, and are
+sorted in registers."""
+NARROWER = 16
+"""Rows are combined one by one, between their ends, where these ends are wider than this
+part of a run of pixels: shorter runs cost more."""
 MPDAF_RULES = 5
 """Where the rules of mpdaf's clipping start."""
 HALF = np.float32(0.5 - 1e-5)
@@ -147,6 +153,93 @@ def _transpose(_context: Any, source: Any, step: Any, target: Any, to_step: Any)
         return ir.Constant(ir.IntType(8).as_pointer(), None)
 
     return types.none(types.int64, types.int64, types.int64, types.int64), codegen
+
+
+def _sorting(deviates: bool) -> Any:
+    """Make the function that sorts up to FEW exposures' values along a run of pixels.
+
+    The values of LANES pixels stay in registers from reading to the last
+    exchange: with the run in memory each exchange loads and stores two rows.
+    The networks are known when this is compiled, hence a case for each number.
+    """
+    lanes, word = ir.VectorType(ir.FloatType(), LANES), ir.IntType(64)
+    one, zero = (ir.Constant(lanes, [value] * LANES) for value in (1.0, 0.0))
+    lowest = ir.Constant(lanes, [-np.inf] * LANES)
+    signs = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0x7FFFFFFF] * LANES)
+
+    def load(builder: Any, address: Any) -> Any:
+        return builder.load(builder.inttoptr(address, lanes.as_pointer()), align=4)
+
+    def store(builder: Any, value: Any, address: Any) -> None:
+        builder.store(value, builder.inttoptr(address, lanes.as_pointer()), align=4)
+
+    def padded(builder: Any, rows: Any, at: Any, centre: Any) -> Any:
+        """The values at a place, every other of the missing ones -inf or inf, and their number."""
+        filler, number, found = lowest, zero, []
+        for row in rows:
+            value = load(builder, builder.add(row, at))
+            good = builder.fcmp_ordered("ord", value, value)
+            if deviates:
+                value = builder.fsub(value, centre)
+                bits = builder.and_(builder.bitcast(value, signs.type), signs)
+                value = builder.bitcast(bits, lanes)
+            found.append(builder.select(good, value, filler))
+            filler = builder.select(good, filler, builder.fneg(filler))
+            number = builder.fadd(number, builder.select(good, one, zero))
+        return found, number
+
+    def sort(builder: Any, size: int, args: Any) -> None:
+        """Code for one number of exposures."""
+        values, step, members, _, n, centres, low, high, numbers = args
+        chosen = builder.inttoptr(members, word.as_pointer())
+        rows = [
+            builder.add(values, builder.mul(step, builder.load(builder.gep(chosen, [word(k)]))))
+            for k in range(size)
+        ]
+        last = builder.sub(n, word(LANES))
+        blocks = builder.sdiv(builder.add(n, word(LANES - 1)), word(LANES))
+        with cgutils.for_range(builder, blocks) as loop:
+            # The last block overlaps the one before it.
+            first = builder.mul(loop.index, word(LANES))
+            first = builder.select(builder.icmp_signed("<", first, last), first, last)
+            at = builder.mul(first, word(4))
+            centre = load(builder, builder.add(centres, at)) if deviates else None
+            found, number = padded(builder, rows, at, centre)
+            for i, j in median_network(size):
+                less = builder.fcmp_ordered("<", found[i], found[j])
+                found[i], found[j] = (
+                    builder.select(less, found[i], found[j]),
+                    builder.select(less, found[j], found[i]),
+                )
+            for rank, target in zip(middle_ranks(size), (low, high), strict=True):
+                store(builder, found[rank], builder.add(target, at))
+            if not deviates:
+                store(builder, number, builder.add(numbers, at))
+
+    def codegen(_: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        end = builder.append_basic_block("sorted")
+        choice = builder.switch(args[3], end)
+        for size in range(2, FEW + 1):
+            block = builder.append_basic_block(f"sort{size}")
+            choice.add_case(word(size), block)
+            builder.position_at_end(block)
+            sort(builder, size, args)
+            builder.branch(end)
+        builder.position_at_end(end)
+        return ir.Constant(ir.IntType(8).as_pointer(), None)
+
+    def typed(
+        _context: Any, values: Any, step: Any, members: Any, size: Any, n: Any, centres: Any,
+        low: Any, high: Any, numbers: Any,
+    ) -> Any:  # fmt: skip
+        """All but ``size`` and ``n`` are addresses, and ``step`` bytes from row to row."""
+        return types.none(*[types.int64] * 9), codegen
+
+    return intrinsic(typed)
+
+
+_sort_values = _sorting(deviates=False)
+_sort_deviations = _sorting(deviates=True)
 
 
 @intrinsic
@@ -272,6 +365,13 @@ def _drop(flags, f, v, m):
         m[i] = zero if bad else m[i]
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def _blank_ends(part, y, left, right, width):
+    """Make the first and last pixels of a row 0."""
+    _line(part, y, 0, left)[:] = np.float32(0.0)
+    _line(part, y, width - right, right)[:] = np.float32(0.0)
+
+
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _load_rectangle(
     source, row, c, masks, background, floor, y_lo, y_hi, x_lo, x_hi, scratch
@@ -288,10 +388,11 @@ def _load_rectangle(
     addresses = _bring(source, row, c, first, last, room) if some else (0, 0, 0)
     for y in range(y_lo, y_hi):
         here = some and first <= y < last
-        for part in (sf, sv, sm):
-            _line(part, y - y_lo, 0, a - x_lo if here else width)[:] = np.float32(0.0)
-            if here:
-                _line(part, y - y_lo, b - x_lo, x_hi - b)[:] = np.float32(0.0)
+        left = a - x_lo if here else width
+        right = x_hi - b if here else 0
+        _blank_ends(sf, y - y_lo, left, right, width)
+        _blank_ends(sv, y - y_lo, left, right, width)
+        _blank_ends(sm, y - y_lo, left, right, width)
         if here:
             _load_row(
                 addresses, y * nx + a, row, masks, background, floor,
@@ -345,13 +446,15 @@ def _steady_run(f0, f1, v0, v1, m0, m1, x, y, scale, out_f, out_v):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _bilinear_run(f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, scale, out_f, out_v):
+def _bilinear_run(f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, skipped, scale, out_f, out_v):
     """Bilinear along a run of one row; the fractions change linearly along it.
 
-    The inputs have one pixel more than the outputs.
+    ``fx`` and ``fy`` are those ``skipped`` pixels before the first. The inputs
+    have one pixel more than the outputs.
     """
+    before = np.int32(skipped)
     for i in range(out_f.shape[0]):
-        t = np.float32(np.int32(i))  # from 32 bits it becomes a float in one instruction
+        t = np.float32(np.int32(i) + before)  # from 32 bits it is a float in one instruction
         x = fx + dfx * t
         y = fy + dfy * t
         out_f[i], out_v[i] = _blend(f0, f1, v0, v1, m0, m1, i, x, y, scale)
@@ -436,23 +539,61 @@ def _strip_bounds(row, drift, taps, y_lo, y_hi):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _columns(valid, n_rows, width):
+    """First and last plus one column in which a row is valid; equal if there is none.
+
+    ``valid`` float32 (y, x): not 0 where there is a value.
+    """
+    first, last = width, 0
+    for y in range(n_rows):
+        # What is known to be inside is not looked at again.
+        first = _leftmost(_line(valid, y, 0, first))
+        last += _behind_rightmost(_line(valid, y, last, width - last))
+    return min(first, last), last
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _leftmost(valid):
+    """Index of the first that is not 0, or the length."""
+    found = np.int32(valid.shape[0])
+    for i in range(valid.shape[0]):
+        found = min(found, np.int32(i) if valid[i] != np.float32(0.0) else found)
+    return np.int64(found)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _behind_rightmost(valid):
+    """Index of the last that is not 0, plus one, or 0."""
+    found = np.int32(0)
+    for i in range(valid.shape[0]):
+        found = max(found, np.int32(i) + np.int32(1) if valid[i] != np.float32(0.0) else found)
+    return np.int64(found)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _drift_strip(
     source, row, c, masks, drift, lanczos, background, floor, scale, y_lo, y_hi, scratch,
     out_f, out_v, at,
 ):  # fmt: skip
-    """Resample rows [y_lo, y_hi) of the tile where the geometry is nearly a pure shift."""
+    """Resample rows [y_lo, y_hi) of the tile where the geometry is nearly a pure shift.
+
+    Returns the first and last plus one column that can have a value.
+    """
     sf, sv, sm, acc, _ = scratch
     taps = LANCZOS_TAPS if row[KIND] == DRIFT_LANCZOS else 2
     ry, ry_hi, rx, rx_hi = _strip_bounds(row, drift, taps, y_lo, y_hi)
     if ry_hi - ry > sf.shape[0] or rx_hi - rx > sf.shape[1]:
         raise ValueError("an exposure drifts further against the tile than its scratch allows")
     _load_rectangle(source, row, c, masks, background, floor, ry, ry_hi, rx, rx_hi, scratch)
+    first, last = _columns(sm, ry_hi - ry, rx_hi - rx)
     before = taps // 2 - 1
     wx = np.empty(LANCZOS_TAPS, np.float32)
     wy = np.empty(LANCZOS_TAPS, np.float32)
+    left, right = row[COL_HI], row[COL_LO]
     for y in range(y_lo, y_hi):
         x = row[COL_LO]
         hi = row[COL_HI]
+        to_y = at + y - y_lo
         while x < hi:
             ux = drift[y, 0] + drift[y, 1] * x
             uy = drift[y, 2] + drift[y, 3] * x
@@ -461,37 +602,49 @@ def _drift_strip(
             end = _run_end(drift[y, 0], drift[y, 1], ix, x, hi)
             end = min(end, _run_end(drift[y, 2], drift[y, 3], iy, x, hi))
             r = y + iy - ry - before
-            q = x + ix - rx - before
-            n = end - x
+            if taps > 2:
+                end = min(end, _phase_end(ux, drift[y, 1], x, end))
+                end = min(end, _phase_end(uy, drift[y, 3], x, end))
+            # Where no tap has a value, as in the corners of a field that is turned, none is made.
+            shift = ix - rx - before
+            a = min(max(x, first - taps + 1 - shift), end)
+            b = max(min(end, last - shift), a)
+            n, q = b - a, a + shift
+            if n > 0:
+                left, right = min(left, a), max(right, b)
+            _line(out_f, to_y, x, a - x)[:] = np.float32(np.nan)
+            _line(out_v, to_y, x, a - x)[:] = np.float32(np.nan)
+            _line(out_f, to_y, b, end - b)[:] = np.float32(np.nan)
+            _line(out_v, to_y, b, end - b)[:] = np.float32(np.nan)
+            to_f, to_v = _line(out_f, to_y, a, n), _line(out_v, to_y, a, n)
             if taps == 2:
                 f0, f1 = _line(sf, r, q, n + 1), _line(sf, r + 1, q, n + 1)
                 v0, v1 = _line(sv, r, q, n + 1), _line(sv, r + 1, q, n + 1)
                 m0, m1 = _line(sm, r, q, n + 1), _line(sm, r + 1, q, n + 1)
-                to_f, to_v = _line(out_f, at + y - y_lo, x, n), _line(out_v, at + y - y_lo, x, n)
                 fx, fy = np.float32(ux - ix), np.float32(uy - iy)
                 dfx, dfy = np.float32(drift[y, 1]), np.float32(drift[y, 3])
                 if dfx == 0 and dfy == 0:
                     _steady_run(f0, f1, v0, v1, m0, m1, fx, fy, scale, to_f, to_v)
                 else:
-                    _bilinear_run(f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, scale, to_f, to_v)
+                    _bilinear_run(
+                        f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, a - x, scale, to_f, to_v
+                    )
             else:
-                end = min(end, _phase_end(ux, drift[y, 1], x, end))
-                end = min(end, _phase_end(uy, drift[y, 3], x, end))
                 _weights_at(lanczos, ux - ix, wx)
                 _weights_at(lanczos, uy - iy, wy)
-                n = end - x
-                _lanczos_run(
-                    sf, sv, sm, r, q, wx, wy, scale,
-                    _line(out_f, at + y - y_lo, x, n), _line(out_v, at + y - y_lo, x, n), acc,
-                )  # fmt: skip
+                _lanczos_run(sf, sv, sm, r, q, wx, wy, scale, to_f, to_v, acc)
             x = end
+    return left, right
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _copy_strip(
     source, row, c, masks, background, floor, scale, y_lo, y_hi, scratch, out_f, out_v, at
 ):  # fmt: skip
-    """Copy rows [y_lo, y_hi) of the tile where the lattices are one."""
+    """Copy rows [y_lo, y_hi) of the tile where the lattices are one.
+
+    Returns the first and last plus one column that has a value.
+    """
     sf, sv, sm, _, _ = scratch
     a, n = row[COL_LO], row[COL_HI] - row[COL_LO]
     _load_rectangle(
@@ -503,6 +656,8 @@ def _copy_strip(
             _line(sf, i, 0, n), _line(sv, i, 0, n), _line(sm, i, 0, n), scale,
             _line(out_f, at + i, a, n), _line(out_v, at + i, a, n),
         )  # fmt: skip
+    first, last = _columns(sm, y_hi - y_lo, n)
+    return a + first, a + last
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -697,10 +852,57 @@ def _exchange(low, high):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _middle(work, network, n_members, n, n_valid, out):
-    """Run the network and take the median of each pixel's valid values; NaN without any."""
+def _exchange_all(work, network, n):
     for k in range(network.shape[0]):
         _exchange(_line(work, network[k, 0], 0, n), _line(work, network[k, 1], 0, n))
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _sort(values, members, network, p_lo, n, work, n_valid):
+    """Bring the middle ranks of each pixel's values into place in ``work``.
+
+    ``n_valid`` float32 (pixel,) is filled with the number of valid ones.
+    """
+    size = members.shape[0]
+    if size < 2 or size > FEW or n < LANES:
+        _pad_missing(values, members, p_lo, n, work, n_valid)
+        _exchange_all(work, network, n)
+        return
+    low, high = _middle_rows(work, size)
+    _sort_values(
+        _address(values) + 4 * p_lo, 4 * values.shape[1], _address(members), size, n, 0, low, high,
+        _address(n_valid),
+    )  # fmt: skip
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _sort_around(values, members, network, p_lo, n, centre, work):
+    """The same for the absolute deviations from ``centre``."""
+    size = members.shape[0]
+    if size < 2 or size > FEW or n < LANES:
+        _deviations(values, members, p_lo, n, centre, work)
+        _exchange_all(work, network, n)
+        return
+    low, high = _middle_rows(work, size)
+    _sort_deviations(
+        _address(values) + 4 * p_lo, 4 * values.shape[1], _address(members), size, n,
+        _address(centre), low, high, 0,
+    )  # fmt: skip
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _middle_rows(work, size):
+    """Where the two middle ranks lie."""
+    even = size % 2 == 0
+    low = size // 2 - 1 if even else size // 2
+    high = size // 2 if even else min(size // 2 + 1, size - 1)
+    step = 4 * work.shape[1]
+    return _address(work) + low * step, _address(work) + high * step
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _middle(work, n_members, n, n_valid, out):
+    """Take the median of each pixel's valid values, which are sorted; NaN without any."""
     nan = np.float32(np.nan)
     half = np.float32(0.5)
     even = n_members % 2 == 0
@@ -921,18 +1123,26 @@ def _settle_median(inverse, square, n_valid, c_n, variance):
     nan = np.float32(np.nan)
     factor = c_n[0]
     growth = c_n[1]
+    pairs = np.int32(0)
     for p in range(inverse.shape[0]):
         number = n_valid[p]
         n = np.uint32(number)
         # One over sigma's scale at a time: no product leaves the range of float32.
-        sigma = number / inverse[p]
-        per_number = one / number
-        scatter = square[p] * sigma * sigma * per_number - one
-        rest = one / (one - scatter)
-        exact = (one + scatter) * rest * rest
-        spread = exact if number == two else one + growth[n] * scatter
-        value = factor[n] * sigma * sigma * per_number * spread
+        share = one / inverse[p]
+        sigma = number * share
+        scatter = (square[p] * share) * sigma - one
+        value = (factor[n] * share) * sigma * (one + growth[n] * scatter)
         variance[p] = value if number > some else nan
+        pairs += np.int32(1) if number == two else np.int32(0)
+    if pairs == 0:
+        return
+    for p in range(inverse.shape[0]):
+        share = one / inverse[p]
+        sigma = n_valid[p] * share
+        scatter = (square[p] * share) * sigma - one
+        rest = one / (one - scatter)
+        value = (factor[2] * share) * sigma * ((one + scatter) * rest * rest)
+        variance[p] = value if n_valid[p] == two else variance[p]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1040,14 +1250,15 @@ def _store_mpdaf(values, variances, members, times, p_lo, n, rules, flux, varian
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _combine_run(
-    values, variances, weights, times, members, network, c_n, steps, rules, p_lo, n, work, outs,
-    centres,
+    values, variances, weights, times, members, network, c_n, steps, rules, p_lo, n, work, to,
+    to_step, centres,
 ):  # fmt: skip
     """The statistics that need no neighbours, of one selection along a run of pixels.
 
-    ``steps`` int64 (statistic, 5): kind and the rows of ``outs`` for flux,
-    variance, number and time. ``centres`` float32 (2, pixel) is filled for the
-    clipping, if it has a row: its centre and the number of values.
+    ``steps`` int64 (statistic, 5): kind and the planes of flux, variance, number and time,
+    which lie ``to_step`` bytes apart; the run begins at the address ``to`` of the first.
+    ``centres`` float32 (2, pixel) is filled for the clipping, if it has a row: its centre
+    and the number of values.
     """  # fmt: skip
     stack, n_valid, centre, limits, sums = work
     size = members.shape[0]
@@ -1055,14 +1266,14 @@ def _combine_run(
     for s in range(steps.shape[0]):
         sort = sort or steps[s, 0] == MEDIAN or steps[s, 0] == CLIPPED
     if sort:
-        _pad_missing(values, members, p_lo, n, stack, n_valid)
-        _middle(stack, network, size, n, n_valid, centre)
+        _sort(values, members, network, p_lo, n, stack, n_valid)
+        _middle(stack, size, n, n_valid, centre)
     for s in range(steps.shape[0]):
         kind, i_flux, i_variance, i_number, i_time = steps[s]
-        flux = outs[i_flux, p_lo : p_lo + n]
-        variance = outs[i_variance, p_lo : p_lo + n]
-        number = outs[i_number, p_lo : p_lo + n]
-        time = outs[i_time, p_lo : p_lo + n]
+        flux = carray(_pointer(to + i_flux * to_step), (n,), np.float32)
+        variance = carray(_pointer(to + i_variance * to_step), (n,), np.float32)
+        number = carray(_pointer(to + i_number * to_step), (n,), np.float32)
+        time = carray(_pointer(to + i_time * to_step), (n,), np.float32)
         if kind == MEDIAN:
             flux[:] = centre[:n]
             number[:] = n_valid[:n]
@@ -1095,6 +1306,43 @@ def _combine_run(
             _store_mean(sums, n, flux, variance, number, time)
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def _combine_strip(
+    values, variances, weights, times, members, network, c_n, steps, rules, held, shape, columns,
+    run, work, to, to_step, centres,
+):  # fmt: skip
+    """:func:`_combine_run` over rows of the tile, from pixel ``held`` of ``values`` on.
+
+    Beside the ``columns`` (first, and last plus one) no exposure has a value.
+    """  # fmt: skip
+    rows, width = shape
+    first, last = columns
+    if last - first > width - run // NARROWER:
+        for p in range(0, rows * width, run):
+            _combine_run(
+                values, variances, weights, times, members, network, c_n, steps, rules,
+                held + p, min(run, rows * width - p), work, to + 4 * p, to_step, centres,
+            )  # fmt: skip
+        return
+    for y in range(rows):
+        _leave_empty(steps, to + 4 * y * width, to_step, first)
+        _leave_empty(steps, to + 4 * (y * width + last), to_step, width - last)
+        for p in range(y * width + first, y * width + last, run):
+            _combine_run(
+                values, variances, weights, times, members, network, c_n, steps, rules,
+                held + p, min(run, y * width + last - p), work, to + 4 * p, to_step, centres,
+            )  # fmt: skip
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _leave_empty(steps, to, to_step, n):
+    """Statistics of ``n`` pixels without a value: NaN, and 0 exposures of 0 s."""
+    for s in range(steps.shape[0]):
+        for i in range(4):
+            nothing = np.float32(np.nan) if i < 2 else np.float32(0.0)
+            carray(_pointer(to + steps[s, i + 1] * to_step), (n,), np.float32)[:] = nothing
+
+
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _clipping_centre(work, n_members, n, n_valid, median, out):
     """The median; of two values the lower one, since hits only add."""
@@ -1124,8 +1372,8 @@ def _clip_run(
     limits[2, 0] = np.float32(rules[0] * rules[0])
     fewest = np.float32(rules[2])
     if size >= fewest:
-        _deviations(values, members, p_lo, n, centre, stack)
-        _middle(stack, network, size, n, n_valid, mad)
+        _sort_around(values, members, network, p_lo, n, centre, stack)
+        _middle(stack, size, n, n_valid, mad)
         for p in range(n):
             sigma = np.float32(1.4826) * mad[p]
             limits[0, p] = sigma * sigma if n_valid[p] >= fewest else np.float32(0.0)
@@ -1278,15 +1526,21 @@ def _structure(image, top, n_rows, rules, rooms, edge):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add_white(values, row, first_y, first_x, totals, numbers):
-    """Add rows of the tile, from ``row`` on, to images that begin at ``first_y, first_x``."""
+def _add_white(values, row, first_y, first_x, a, b, totals, numbers):
+    """Add rows of the tile, from ``row`` on, to images that begin at ``first_y, first_x``.
+
+    All values lie in the tile's columns [a, b).
+    """
     height, width = totals.shape
     zero = np.float32(0.0)
+    a = max(a, first_x)
+    n = max(min(b, first_x + width) - a, 0)
     for y in range(max(row, first_y), min(row + values.shape[0], first_y + height)):
-        f = _line(values, y - row, first_x, width)
-        total = _line(totals, y - first_y, 0, width)
-        number = carray(_pointer(_address(numbers) + (y - first_y) * width), (width,), np.uint8)
-        for p in range(width):
+        f = _line(values, y - row, a, n)
+        total = _line(totals, y - first_y, a - first_x, n)
+        at = (y - first_y) * width + a - first_x
+        number = carray(_pointer(_address(numbers) + at), (n,), np.uint8)
+        for p in range(n):
             good = f[p] == f[p]
             total[p] += f[p] if good else zero
             number[p] += np.uint8(1) if good else np.uint8(0)
@@ -1493,7 +1747,7 @@ def _fill_strip(
 ):  # fmt: skip
     """Bring the rows [s_lo, s_hi) of an exposure's channel onto the tile, NaN beside it.
 
-    Returns whether it has any of these rows.
+    Returns the first and last plus one column that can have a value; equal if none can.
     """  # fmt: skip
     a, b = row[COL_LO], row[COL_HI]
     y_lo = max(s_lo, row[ROW_LO])
@@ -1501,23 +1755,23 @@ def _fill_strip(
     for out in (out_f, out_v):
         _blank_around(out, y_lo - s_lo, y_hi - s_lo, a, b)
     if y_lo >= y_hi:
-        return False
+        return a, a
     if row[GATHERED] >= 0:
         found_f, found_v = gathered[0, row[GATHERED], c], gathered[1, row[GATHERED], c]
         for y in range(y_lo, y_hi):
             _line(out_f, y - s_lo, a, b - a)[:] = _line(found_f, y, a, b - a)
             _line(out_v, y - s_lo, a, b - a)[:] = _line(found_v, y, a, b - a)
     elif row[KIND] == COPY:
-        _copy_strip(
+        a, b = _copy_strip(
             source, row, c, masks, background, floor, scale, y_lo, y_hi, scratch,
             out_f, out_v, y_lo - s_lo,
         )  # fmt: skip
     else:
-        _drift_strip(
+        a, b = _drift_strip(
             source, row, c, masks, drift, lanczos, background, floor, scale, y_lo, y_hi, scratch,
             out_f, out_v, y_lo - s_lo,
         )  # fmt: skip
-    return True
+    return a, b
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1528,9 +1782,11 @@ def _fill_all(
     """Bring a channel's strip of all exposures onto the tile, and add it to their images.
 
     ``values`` and ``variances`` float32 (exposure, pixel) are filled from pixel ``held`` on.
+    Returns the first and last plus one column in which any exposure can have a value.
     """  # fmt: skip
     _, tx, first_y, first_x = padded
     shape = s_hi - s_lo, tx
+    left, right = tx, 0
     for e in range(table.shape[0]):
         out_f = _line(values, e, held, shape[0] * tx).reshape(shape)
         out_v = _line(variances, e, held, shape[0] * tx).reshape(shape)
@@ -1538,12 +1794,15 @@ def _fill_all(
             out_f[:] = np.float32(np.nan)
             out_v[:] = np.float32(np.nan)
             continue
-        touched = _fill_strip(
+        a, b = _fill_strip(
             sources[e], table[e], c, masks, gathered, drift[e], lanczos, background[e],
             floor[e], scale[e], s_lo, s_hi, scratch, out_f, out_v,
         )  # fmt: skip
-        if touched and white.shape[0]:
-            _add_white(out_f, s_lo, first_y, first_x, white[e], white_n[e])
+        if a < b:
+            left, right = min(left, a), max(right, b)
+            if white.shape[0]:
+                _add_white(out_f, s_lo, first_y, first_x, a, b, white[e], white_n[e])
+    return min(left, right), right
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1615,6 +1874,8 @@ def stack_slab(
         sources, table, present, background, floor, scale, masks, maps, pointers, indices,
         table_weights, lanczos, gathered,
     )  # fmt: skip
+    # Planes that are the tile's, row by row, are filled at once.
+    direct = lag == 0 and planes.shape[2] == ty and planes.shape[3] == tx
     for s_lo in range(0, ty, STRIP_ROWS):
         s_hi = min(s_lo + STRIP_ROWS, ty)
         n_pixels = (s_hi - s_lo) * tx
@@ -1622,23 +1883,27 @@ def stack_slab(
             if lag:
                 values[:, :held] = behind[0][0, c]
                 variances[:, :held] = behind[0][1, c]
-            _fill_all(
+            columns = _fill_all(
                 sources, table, present[:, c], c, masks, gathered, drift, lanczos,
                 background[:, c], floor[:, c], scale, s_lo, s_hi, scratch, values, variances,
                 held, padded, white, white_n,
             )  # fmt: skip
+            to, to_step = _address(outs) + 4 * held, outs.strides[0]
+            if direct:
+                to = _address(planes) + (first + c) * planes.strides[1] + 4 * s_lo * tx
+                to_step = planes.strides[0]
             for k in range(sizes.shape[0]):
                 members = selections[k, : sizes[k]]
                 network = networks[network_ends[k] : network_ends[k + 1]]
-                for p in range(held, held + n_pixels, run):
-                    _combine_run(
-                        values, variances, weights, times, members, network, c_n,
-                        steps[step_ends[k] : step_ends[k + 1]], rules,
-                        p, min(run, held + n_pixels - p), work, outs, behind[2][c, k],
-                    )  # fmt: skip
-            _store_rows(
-                outs, lag, s_lo, s_hi, tx, first_y, first_x, stages, 1, planes[:, first + c]
-            )
+                _combine_strip(
+                    values, variances, weights, times, members, network, c_n,
+                    steps[step_ends[k] : step_ends[k + 1]], rules, held, (s_hi - s_lo, tx),
+                    columns if lag == 0 else (0, tx), run, work, to, to_step, behind[2][c, k],
+                )  # fmt: skip
+            if not direct:
+                _store_rows(
+                    outs, lag, s_lo, s_hi, tx, first_y, first_x, stages, 1, planes[:, first + c]
+                )
             if lag:
                 a, b, at = _clip_behind(
                     values, variances, weights, times, selections, sizes, networks, network_ends,
