@@ -55,17 +55,20 @@ def read_region(layout: Layout, slot: Slot, region: Region) -> Array:
             index = codec.read_index(file, int(np.prod(counts))).reshape(*counts, 2)
             for chunk in chunks:
                 entry = index[tuple(n % count for n, count in zip(chunk, counts, strict=True))]
-                values = codec.read_chunk(file, entry)
+                source, target = _common(chunk, codec.inner, region)
+                # Of whole channels no more than is wanted has to come from the disk.
+                values = codec.read_channels(file, entry, source[0].start, source[0].stop)
                 if values is not None:
-                    _copy(values, chunk, out, region)
+                    out[target] = values[:, source[1], source[2]]
     return out
 
 
-def _copy(values: Array, chunk: tuple[int, ...], out: Array, region: Region) -> None:
-    """Copy what an inner chunk and a region have in common; chunks are counted over the array."""
-    source, target = [], []
-    for n, step, part in zip(chunk, values.shape, region, strict=True):
+def _common(chunk: tuple[int, ...], inner: Shape, region: Region) -> tuple[Region, Region]:
+    """What an inner chunk and a region have in common: slices of either."""
+    parts = []
+    for n, step, part in zip(chunk, inner, region, strict=True):
         low, high = max(n * step, part.start), min((n + 1) * step, part.stop)
-        source.append(slice(low - n * step, high - n * step))
-        target.append(slice(low - part.start, high - part.start))
-    out[tuple(target)] = values[tuple(source)]
+        parts.append((slice(low - n * step, high - n * step),
+                      slice(low - part.start, high - part.start)))  # fmt: skip
+    (z, own_z), (y, own_y), (x, own_x) = parts
+    return (z, y, x), (own_z, own_y, own_x)

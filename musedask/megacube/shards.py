@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import os
 import uuid
 from collections import deque
@@ -145,6 +146,18 @@ class ShardCodec:
             return np.frombuffer(data, dtype=self.dtype).reshape(self.inner)
         except (RuntimeError, ValueError) as err:
             raise _damaged(file) from err
+
+    def read_channels(self, file: BinaryIO, entry: Array, lo: int, hi: int) -> Array | None:
+        """The channels [lo, hi) of an inner chunk; None if there is only fill in the chunk."""
+        if self.level is not None or entry[0] == _ABSENT:
+            values = self.read_chunk(file, entry)
+            return None if values is None else values[lo:hi]
+        shape = (hi - lo, *self.inner[1:])
+        step = math.prod(self.inner[1:]) * np.dtype(self.dtype).itemsize
+        packed = os.pread(file.fileno(), shape[0] * step, int(entry[0]) + lo * step)
+        if int(entry[1]) != self.inner[0] * step or len(packed) != shape[0] * step:
+            raise _damaged(file)
+        return np.frombuffer(packed, dtype=self.dtype).reshape(shape)
 
 
 def _damaged(file: BinaryIO) -> FileError:
