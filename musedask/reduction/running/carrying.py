@@ -227,7 +227,8 @@ def _threads(cluster: Cluster, memory: int) -> int:
     """Cores for a job: its part of the machine, by the number of jobs or by its memory.
 
     Jobs of the whole field are few at a time where memory is short, and would
-    leave cores idle; the products do not depend on the number of threads.
+    leave cores idle. Of the products only the last bits of STAT depend on the
+    number of threads: muse_scipost then adds variances up in another order.
     """
     if cluster.memory is None:
         return cluster.cores
