@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks import runner
 from benchmarks.jobs import DataSpec, Job
 from benchmarks.records import COUNTED, FAILED, UNAVAILABLE, WRONG, read_records
 from benchmarks.runner import Settings, measure, run_cases, sweep
@@ -110,6 +111,16 @@ def test_what_takes_long_is_not_measured_again(settings):
     records = run_cases([jobs], replace(settings, long_s=0.25), lambda _: None)
     assert [(r.repeat, r.job.label) for r in records] == [(0, "quick"), (0, "busy"), (1, "quick")]
     assert all(r.counts for r in records)
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_far_off"), [("musedask", False), ("floor-read", False), ("mpdaf-median", True)]
+)
+def test_musedask_and_the_floors_are_measured_however_long_they_take(settings, peer, is_far_off):
+    (record,) = run_cases([[stand_in("quick")]], replace(settings, repeats=1), lambda _: None)
+    long = replace(record, job=replace(record.job, peer=peer), wall_s=20.0)
+    assert runner._is_far_off(long, replace(settings, long_s=5.0)) == is_far_off
+    assert not runner._is_far_off(long, replace(settings, long_s=50.0))
 
 
 def test_the_command_measures_checks_and_reports(tmp_path):

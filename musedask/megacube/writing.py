@@ -8,7 +8,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +47,9 @@ from musedask.tasks import compute_each
 from musedask.wording import counted, data_size
 
 log = logging.getLogger(__name__)
+
+_MEASURING = 2
+"""Statistics whose noise is measured at a time; half of it is waiting for the disk."""
 
 
 @dataclass(frozen=True)
@@ -305,10 +308,10 @@ def _finish(stack: Stack, layout: Layout, final: Path) -> None:
             f"after all were made, {min(missing)} first; do all workers see this folder?"
         )
     swap.sweep_partials(folder)
-    with ThreadPoolExecutor(1) as beside:  # measuring takes one core, whatever there is
-        noise = beside.submit(_noise, stack, layout)
+    with ThreadPoolExecutor(_MEASURING, thread_name_prefix="noise") as pool:
+        noise = _noise(stack, layout, pool)
         write_images(stack, layout)
-    add_attributes(layout, noise.result())
+        add_attributes(layout, {method: found.result() for method, found in noise.items()})
     _sync_markers(stack, layout)
     swap.swap(folder, final)
 
@@ -319,7 +322,9 @@ def _sync_markers(stack: Stack, layout: Layout) -> None:
     sync_folders([Path(layout.folder, "blocks")])
 
 
-def _noise(stack: Stack, layout: Layout) -> dict[str, dict[str, float]]:
+def _noise(
+    stack: Stack, layout: Layout, pool: ThreadPoolExecutor
+) -> dict[str, Future[dict[str, float]]]:
     """How the noise of each statistic that has a variance compares with it."""
     slots = {(slot.method, slot.variable): slot for slot in layout.slots}
 
@@ -328,7 +333,7 @@ def _noise(stack: Stack, layout: Layout) -> dict[str, dict[str, float]]:
         return read_region(layout, flux, region), read_region(layout, variance, region)
 
     return {
-        method: noise_attrs(stack[method], partial(read, method))
+        method: pool.submit(noise_attrs, stack[method], partial(read, method))
         for method in layout.methods_with_flux
         if (method, "variance") in slots
     }

@@ -7,7 +7,8 @@ the result does not depend on how the grid is cut into tiles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ weights to better than 5e-4 (they differ at second order in the overlap's corner
 STREAM_DRIFT = 1e-2
 """Up to this, whole rows are streamed with weights that change along them."""
 _REACH_PIX = 0.99
+_THREADS = 4
 _OVERLAPS_A_PIXEL = 6
 """Pixels of a frame that a turned pixel of its size overlaps at most."""
 
@@ -210,6 +212,7 @@ def tile_geometry(
     maps: list[Any] = []
     tables: list[tuple[Any, Any, Any]] = []
     map_at = table_at = entries = gathered = 0
+    turned = _gathered_pixels(mappings, footprints, frame_shapes, parts)
     for n, (e, (a, b, c, d)) in enumerate(parts.items()):
         found = footprints[e]
         assert found is not None
@@ -222,7 +225,7 @@ def tile_geometry(
             drift[n] = drift_rows(mappings[e], found, y_lo, y_hi, x_lo)
         elif found.kind == k.EXACT:
             row[k.GATHERED], row[k.TABLE_AT] = gathered, table_at
-            pointers, indices, weights = _overlaps(mappings[e], (a, b, c, d), frame_shapes[e])
+            pointers, indices, weights = turned[e]
             tables.append((pointers + entries, indices, weights))
             table_at, entries, gathered = (
                 table_at + pointers.size,
@@ -231,7 +234,7 @@ def tile_geometry(
             )
         elif found.kind != k.COPY:
             row[k.GATHERED], row[k.MAP_AT] = gathered, map_at
-            maps.append(_pixel_map(mappings[e], (a, b, c, d), frame_shapes[e]))
+            maps.append(turned[e])
             map_at, gathered = map_at + maps[-1].shape[1], gathered + 1
     return TileGeometry(
         tuple(parts),
@@ -242,6 +245,29 @@ def tile_geometry(
         _joined([t[1] for t in tables], np.int32, (0,)),
         _joined([t[2] for t in tables], np.float32, (0,)),
     )
+
+
+def _gathered_pixels(
+    mappings: Sequence[ToFrame],
+    footprints: Sequence[Footprint | None],
+    frame_shapes: Sequence[tuple[int, int]],
+    parts: Mapping[int, tuple[int, int, int, int]],
+) -> dict[int, Any]:
+    """Of each exposure that is gathered the table of overlaps, or the map of its pixels.
+
+    Several at a time: while they are made the other threads of a process wait for this tile.
+    """
+    found = {e: footprints[e] for e in parts}
+    work = {
+        e: _overlaps if f.kind == k.EXACT else _pixel_map
+        for e, f in found.items()
+        if f is not None and f.kind not in (k.COPY, k.DRIFT, k.DRIFT_LANCZOS)
+    }
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="geometry") as pool:
+        made = {
+            e: pool.submit(make, mappings[e], parts[e], frame_shapes[e]) for e, make in work.items()
+        }
+    return {e: future.result() for e, future in made.items()}
 
 
 def _rows_read(to_frame: ToFrame, part: tuple[int, int, int, int], n_rows: int) -> tuple[int, int]:
