@@ -8,7 +8,9 @@ out too small; how much is measured here, on the cube itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import dask
@@ -38,6 +40,7 @@ FEWER = 4
 """What is only clipped by is taken from one spaxel in so many."""
 FEWEST_VOXELS = 2000
 _MAD_TO_SIGMA = 1.4826
+_READERS = 2
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,12 @@ def measure_noise(cube: xr.Dataset, read: Callable[[Region], Pair] | None = None
     check_cube(cube)
     side = max(1, round(APERTURE_ARCSEC / float(np.sqrt(sky_of(cube).pixel_area_arcsec2))))
     sums = _Sums(side)
-    for region in _regions((cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"])):
-        flux, variance = _computed(cube, region) if read is None else read(region)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            sums.add((flux / np.sqrt(variance)).astype(np.float32, copy=False))
+    regions = _regions((cube.sizes["wavelength"], cube.sizes["y"], cube.sizes["x"]))
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="noise") as pool:
+        # In the order of the regions; those that follow are read meanwhile.
+        for flux, variance in pool.map(read or partial(_computed, cube), regions):
+            with np.errstate(invalid="ignore", divide="ignore"):
+                sums.add((flux / np.sqrt(variance)).astype(np.float32, copy=False))
     if sums.n_voxels < FEWEST_VOXELS:
         raise InputError(
             f"only {sums.n_voxels} voxels to measure the noise on, {FEWEST_VOXELS} are needed"

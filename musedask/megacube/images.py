@@ -16,6 +16,7 @@ from musedask.blocks import Stack
 from musedask.errors import FileError
 from musedask.megacube.durable import for_each, write_durably
 from musedask.megacube.layout import IMAGE_LEVEL, Layout
+from musedask.megacube.packing import add_weighted
 from musedask.megacube.shards import Array, Shape, ShardCodec, sync_folders
 from musedask.megacube.tasks import sidecar_codec, white_planes
 
@@ -107,11 +108,10 @@ class _Sidecars:
             if total is None or weight is None:
                 total = np.zeros(image.shape[1:], np.float64)
                 weight = np.zeros(image.shape[1:], np.float64)
-            counted = None if number is None else self._codec.read_chunk(file, index[number])
-            valid = np.isfinite(image[0])
-            w = np.where(valid, channels if counted is None else counted[0], 0)
-            total += np.where(valid, image[0], 0) * w
-            weight += w
+            weights = None if number is None else self._codec.read_chunk(file, index[number])
+            if weights is None:
+                weights = np.full(image.shape, channels, np.float32)
+            add_weighted(image[0], weights[0], total, weight)
         if total is None or weight is None:
             return None
         return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
