@@ -555,9 +555,11 @@ def _columns(valid, n_rows, width):
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _leftmost(valid):
     """Index of the first that is not 0, or the length."""
-    found = np.int32(valid.shape[0])
+    n = np.int32(valid.shape[0])
+    found = n
     for i in range(valid.shape[0]):
-        found = min(found, np.int32(i) if valid[i] != np.float32(0.0) else found)
+        here = np.int32(i) if valid[i] != np.float32(0.0) else n
+        found = here if here < found else found
     return np.int64(found)
 
 
@@ -566,7 +568,8 @@ def _behind_rightmost(valid):
     """Index of the last that is not 0, plus one, or 0."""
     found = np.int32(0)
     for i in range(valid.shape[0]):
-        found = max(found, np.int32(i) + np.int32(1) if valid[i] != np.float32(0.0) else found)
+        here = np.int32(i) + np.int32(1) if valid[i] != np.float32(0.0) else np.int32(0)
+        found = here if here > found else found
     return np.int64(found)
 
 
