@@ -28,8 +28,9 @@ from musedask.stacking.options import StackOptions
 from musedask.stacking.statistics import split_method
 from musedask.wording import counted
 
-TILE_PIX = 384
-"""Side of a tile at most: one field of MUSE is one tile."""
+TILE_PIX = 480
+"""Side of a tile at most: one field of MUSE is one tile, turned by 45 degrees as well. Tiles
+side by side read the rows of a frame that they share twice."""
 BLOCK_BYTES = 192 << 20
 """Planes of a block at most; a task holds these and a copy of one variable."""
 DEEPEST_BLOCK = 64
