@@ -26,7 +26,7 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 ALIGNMENT = max(4096, mmap.PAGESIZE)
 """Of addresses, offsets and lengths: a multiple of what common disks ask for."""
 _ROOM_BYTES = 1 << 20
-REFUSALS = {errno.EINVAL, errno.ENOTSUP}
+_REFUSALS = {errno.EINVAL, errno.ENOTSUP}
 """Errors of file systems that know no such writing, or align otherwise."""
 
 _kept = threading.local()
@@ -84,7 +84,7 @@ def bypass_cache(descriptor: int, *, wanted: bool = True) -> bool:
             descriptor, fcntl.F_SETFL, flags | os.O_DIRECT if wanted else flags & ~os.O_DIRECT
         )
     except OSError as err:
-        if err.errno not in REFUSALS:
+        if err.errno not in _REFUSALS:
             raise
         return False
     return wanted
@@ -103,8 +103,9 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         try:
             written = os.pwrite(descriptor, view, offset)
         except OSError as err:
-            # Nothing tells beforehand what a disk takes: the flag is set, and then refused.
-            if err.errno not in REFUSALS or not _bypasses(descriptor):
+            # Nothing tells beforehand what a disk takes: the flag is set, and then refused. A
+            # limit of the file's size may also cut a piece, and what is left is not aligned.
+            if err.errno not in _REFUSALS or not bypasses_cache(descriptor):
                 raise
             bypass_cache(descriptor, wanted=False)
             continue
@@ -112,7 +113,8 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         offset += written
 
 
-def _bypasses(descriptor: int) -> bool:
+def bypasses_cache(descriptor: int) -> bool:
+    """Whether what is written to an open file goes past the page cache."""
     if not hasattr(os, "O_DIRECT"):
         return False
     return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)

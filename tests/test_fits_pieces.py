@@ -36,7 +36,7 @@ def writes(monkeypatch):
 
     def pwrite(descriptor, data, offset):
         address = np.frombuffer(data, np.uint8).ctypes.data if len(data) else 0
-        seen.append((uncached._bypasses(descriptor), offset, address, len(data)))
+        seen.append((uncached.bypasses_cache(descriptor), offset, address, len(data)))
         return real(descriptor, data, offset)
 
     monkeypatch.setattr(os, "pwrite", pwrite)
@@ -114,7 +114,7 @@ def refuse(monkeypatch, number):
     real, asked = os.pwrite, []
 
     def pwrite(descriptor, data, offset):
-        if uncached._bypasses(descriptor):
+        if uncached.bypasses_cache(descriptor):
             asked.append(offset)
             raise OSError(number, "refused")
         return real(descriptor, data, offset)

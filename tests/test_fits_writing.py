@@ -270,7 +270,7 @@ def test_the_same_bytes_go_past_the_cache_as_through_it(tmp_path, monkeypatch, w
     real = os.pwrite
 
     def refuse(descriptor, data, offset):
-        if uncached._bypasses(descriptor):
+        if uncached.bypasses_cache(descriptor):
             raise OSError(errno.EINVAL, "refused")
         return real(descriptor, data, offset)
 
@@ -302,7 +302,7 @@ def test_a_store_goes_past_the_cache_in_pieces_as_long_as_its_bands(
     seen, real = [], os.pwrite
 
     def pwrite(descriptor, data, offset):
-        seen.append((uncached._bypasses(descriptor), len(data)))
+        seen.append((uncached.bypasses_cache(descriptor), len(data)))
         return real(descriptor, data, offset)
 
     monkeypatch.setattr(os, "pwrite", pwrite)

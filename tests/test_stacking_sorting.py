@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from musedask.stacking import kernels as k
-from musedask.stacking.networks import median_network
 
 ROOM = 48
 """Pixels of a row of the work space."""
@@ -37,7 +36,7 @@ def test_the_median_of_a_run_is_that_of_each_pixels_values(n: int, length: int) 
     work = np.full((n + 1, ROOM), np.nan, np.float32)
     number = np.full(ROOM, -1, np.float32)
     out = np.full(ROOM, -7, np.float32)
-    k._sort(values, chosen, median_network(n), START, length, work, number)
+    k._sort(values, chosen, k.median_network(n), START, length, work, number)
     k._middle(work, n, length, number, out)
     np.testing.assert_array_equal(number[:length], (~np.isnan(inside)).sum(axis=0))
     np.testing.assert_array_equal(out[:length], medians(inside))
@@ -45,6 +44,6 @@ def test_the_median_of_a_run_is_that_of_each_pixels_values(n: int, length: int) 
     assert (out[length:] == -7).all()
 
     centre = out[:length].copy()
-    k._sort_around(values, chosen, median_network(n), START, length, centre, work)
+    k._sort_around(values, chosen, k.median_network(n), START, length, centre, work)
     k._middle(work, n, length, number, out)
     np.testing.assert_array_equal(out[:length], medians(abs(inside - centre)))

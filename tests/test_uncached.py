@@ -36,7 +36,7 @@ def refused(monkeypatch):
     real, seen = os.pwrite, []
 
     def pwrite(descriptor, data, offset):
-        bypasses = uncached._bypasses(descriptor)
+        bypasses = uncached.bypasses_cache(descriptor)
         seen.append(bypasses)
         if bypasses:
             raise OSError(errno.EINVAL, "aligned otherwise")
@@ -98,11 +98,11 @@ def test_only_what_does_not_fit_a_room_bypasses_the_cache(tmp_path, monkeypatch)
 def test_the_flag_is_set_and_taken_back(tmp_path):
     with (tmp_path / "a").open("wb") as file:
         if not bypass_cache(file.fileno()):
-            assert not uncached._bypasses(file.fileno())  # a file system that cannot
+            assert not uncached.bypasses_cache(file.fileno())  # a file system that cannot
             return
-        assert uncached._bypasses(file.fileno())
+        assert uncached.bypasses_cache(file.fileno())
         bypass_cache(file.fileno(), wanted=False)
-        assert not uncached._bypasses(file.fileno())
+        assert not uncached.bypasses_cache(file.fileno())
 
 
 def test_a_write_that_takes_a_part_is_gone_on_with(tmp_path, monkeypatch):

@@ -21,8 +21,8 @@ import numpy as np
 from musedask.fits.product import Extension
 from musedask.uncached import (
     ALIGNMENT,
-    REFUSALS,
     bypass_cache,
+    bypasses_cache,
     in_phase,
     laid_out,
     write_all,
@@ -44,11 +44,10 @@ class PiecewiseFile:
         flags = os.O_WRONLY | os.O_CLOEXEC
         self._cached = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
         self._direct = -1
-        self._bypasses = False
         self._lock = threading.Lock()
         with contextlib.suppress(OSError):  # the first descriptor will do for all
             self._direct = os.open(path, flags)
-            self._bypasses = bypass_cache(self._direct)
+            bypass_cache(self._direct)
 
     def __enter__(self) -> PiecewiseFile:
         return self
@@ -87,37 +86,26 @@ class PiecewiseFile:
         fits = len(view) >= _LEAST_BYTES and in_phase(np.frombuffer(view, np.uint8), offset)
         # One at a time: a file takes one writer, and those that wait in the kernel spin.
         with self._lock:
-            if fits and self._bypasses:
+            if fits and self._bypasses():
                 self._write_past_cache(view, offset)
             else:
                 write_all(self._cached, view, offset)
 
     def send(self, offset: int, size: int) -> None:
         """Have the disk start on a part that is written, if it went through the page cache."""
-        if not self._bypasses:
+        if not self._bypasses():
             send_to_disk(self._cached, offset, size)
+
+    def _bypasses(self) -> bool:
+        """Whether the second descriptor does; it is given up at the first refusal."""
+        return self._direct >= 0 and bypasses_cache(self._direct)
 
     def _write_past_cache(self, view: memoryview, offset: int) -> None:
         head = -offset % ALIGNMENT
         end = head + (len(view) - head) // ALIGNMENT * ALIGNMENT
         write_all(self._cached, view[:head], offset)
         write_all(self._cached, view[end:], offset + end)
-        self._write_aligned(view[head:end], offset + head)
-
-    def _write_aligned(self, view: memoryview, offset: int) -> None:
-        while view:
-            try:
-                written = os.pwrite(self._direct, view, offset)
-            except OSError as err:
-                # Nothing tells beforehand what a disk takes; a limit of the file's size may
-                # also cut a piece, and what is left of it is not aligned.
-                if err.errno not in REFUSALS:
-                    raise
-                self._bypasses = False
-                write_all(self._cached, view, offset)
-                return
-            view = view[written:]
-            offset += written
+        write_all(self._direct, view[head:end], offset + head)
 
 
 def runs(

@@ -190,19 +190,10 @@ def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
 
 
 def write_together(contents: Mapping[Path, Iterable[bytes | memoryview]]) -> int:
-    """Write large files side by side, past the page cache; without pieces, remove them.
+    """Write large files side by side, past the page cache, as :func:`write_atomically` does one.
 
-    They take turns, piece by piece: while the disk takes large ones, others are encoded.
-
-    Returns
-    -------
-    int
-        Number of bytes written.
-
-    Raises
-    ------
-    FileError
-        If one cannot be written; what was there before stays.
+    They take turns, piece by piece: while the disk takes large ones, others are
+    encoded. None gets its name before all are written.
     """
     size = 0
     with ExitStack() as stack:

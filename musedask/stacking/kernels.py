@@ -13,6 +13,7 @@ edit of a callee elsewhere. Bounds are checked by the callers in
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,6 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-
-from musedask.stacking.networks import median_network, middle_ranks
 
 KEEPS_NAN = {"contract", "reassoc", "nsz", "arcp"}
 """The fast-math flags that keep NaN and infinity meaningful."""
@@ -82,6 +81,18 @@ def _address(_context: Any, array: Any) -> Any:
     return types.int64(array), codegen
 
 
+_LANES = ir.VectorType(ir.FloatType(), LANES)
+_WORD = ir.IntType(64)
+
+
+def _load_lanes(builder: Any, address: Any) -> Any:
+    return builder.load(builder.inttoptr(address, _LANES.as_pointer()), align=4)
+
+
+def _store_lanes(builder: Any, value: Any, address: Any) -> None:
+    builder.store(value, builder.inttoptr(address, _LANES.as_pointer()), align=4)
+
+
 @intrinsic
 def _weigh(_context: Any, frame: Any, indices: Any, weights: Any, n: Any, sums: Any) -> Any:
     """Weighted sums over ``n`` pixels of a frame of LANES channels side by side.
@@ -91,12 +102,11 @@ def _weigh(_context: Any, frame: Any, indices: Any, weights: Any, n: Any, sums: 
     flux, w^2 variance and w validity. Written as vector instructions, since a
     compiler does not keep the sums of such short loops in registers.
     """
-    lanes = ir.VectorType(ir.FloatType(), LANES)
 
     def spread(builder: Any, value: Any) -> Any:
-        one = builder.insert_element(ir.Constant(lanes, ir.Undefined), value, ir.IntType(32)(0))
+        one = builder.insert_element(ir.Constant(_LANES, ir.Undefined), value, ir.IntType(32)(0))
         mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return builder.shuffle_vector(one, ir.Constant(lanes, ir.Undefined), mask)
+        return builder.shuffle_vector(one, ir.Constant(_LANES, ir.Undefined), mask)
 
     def codegen(_: Any, builder: Any, _signature: Any, args: Any) -> Any:
         pixels, index, weight = (
@@ -105,23 +115,22 @@ def _weigh(_context: Any, frame: Any, indices: Any, weights: Any, n: Any, sums: 
                 args, (ir.FloatType(), ir.IntType(32), ir.FloatType()), strict=False
             )
         )
-        zero = ir.Constant(lanes, None)
+        zero = ir.Constant(_LANES, None)
         kept = [cgutils.alloca_once_value(builder, zero) for _ in range(3)]  # type: ignore[no-untyped-call]
         with cgutils.for_range(builder, args[3]) as loop:
             w = builder.load(builder.gep(weight, [loop.index]))
-            at = builder.sext(builder.load(builder.gep(index, [loop.index])), ir.IntType(64))
-            first = builder.gep(pixels, [builder.mul(at, ir.IntType(64)(3 * LANES))])
+            at = builder.sext(builder.load(builder.gep(index, [loop.index])), _WORD)
+            first = builder.gep(pixels, [builder.mul(at, _WORD(3 * LANES))])
             factors = (w, builder.fmul(w, w), w)
             for part, factor in enumerate(factors):
-                place = builder.gep(first, [ir.IntType(64)(part * LANES)])
-                values = builder.load(builder.bitcast(place, lanes.as_pointer()), align=4)
+                place = builder.gep(first, [_WORD(part * LANES)])
+                values = builder.load(builder.bitcast(place, _LANES.as_pointer()), align=4)
                 term = builder.fmul(values, spread(builder, factor), flags=("contract",))
                 total = builder.fadd(builder.load(kept[part]), term, flags=("contract",))
                 builder.store(total, kept[part])
         for part in range(3):
-            place = builder.add(args[4], ir.IntType(64)(4 * LANES * part))
-            target = builder.inttoptr(place, lanes.as_pointer())
-            builder.store(builder.load(kept[part]), target, align=4)
+            place = builder.add(args[4], _WORD(4 * LANES * part))
+            _store_lanes(builder, builder.load(kept[part]), place)
         return ir.Constant(ir.IntType(8).as_pointer(), None)
 
     five = (types.int64, types.int64, types.int64, types.int64, types.int64)
@@ -131,7 +140,6 @@ def _weigh(_context: Any, frame: Any, indices: Any, weights: Any, n: Any, sums: 
 @intrinsic
 def _transpose(_context: Any, source: Any, step: Any, target: Any, to_step: Any) -> Any:
     """LANES x LANES float32 from one address to another; the steps from row to row are bytes."""
-    lanes = ir.VectorType(ir.FloatType(), LANES)
     pairs = [i // 2 + (i % 2) * LANES for i in range(LANES)]
     halves = [
         ir.Constant(ir.VectorType(ir.IntType(32), LANES), [i + more for i in pairs])
@@ -140,19 +148,116 @@ def _transpose(_context: Any, source: Any, step: Any, target: Any, to_step: Any)
 
     def codegen(_: Any, builder: Any, _signature: Any, args: Any) -> Any:
         def place(address: Any, step: Any, i: int) -> Any:
-            at = builder.add(address, builder.mul(step, ir.IntType(64)(i)))
-            return builder.inttoptr(at, lanes.as_pointer())
+            return builder.add(address, builder.mul(step, _WORD(i)))
 
-        rows = [builder.load(place(args[0], args[1], i), align=4) for i in range(LANES)]
+        rows = [_load_lanes(builder, place(args[0], args[1], i)) for i in range(LANES)]
         # Interleaving the first half of the rows with the second, as often as halves there are.
         for _ in range(LANES.bit_length() - 1):
             both = zip(rows[: LANES // 2], rows[LANES // 2 :], strict=True)
             rows = [builder.shuffle_vector(a, b, half) for a, b in both for half in halves]
         for i, row in enumerate(rows):
-            builder.store(row, place(args[2], args[3], i), align=4)
+            _store_lanes(builder, row, place(args[2], args[3], i))
         return ir.Constant(ir.IntType(8).as_pointer(), None)
 
     return types.none(types.int64, types.int64, types.int64, types.int64), codegen
+
+
+@cache
+def median_network(n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Compare-exchange pairs that bring the middle ranks of n values into place.
+
+    Batcher's odd-even merge sort (Knuth, TAOCP 3, 5.3.4), without the pairs
+    that only concern ranks which a median with missing values does not read:
+    n/2 - 1 and n/2 of an even n, (n - 1)/2 and (n + 1)/2 of an odd one.
+
+    Returns
+    -------
+    int64 (pair, 2)
+        After a pair (i, j) the smaller value is at i.
+    """
+    pairs = []
+    p = 1
+    while p < n:
+        step = p
+        while step >= 1:
+            pairs += [
+                (i, i + step)
+                for start in range(step % p, n - step, 2 * step)
+                for i in range(start, min(start + step, n - step))
+                if i // (2 * p) == (i + step) // (2 * p)
+            ]
+            step //= 2
+        p *= 2
+    middle = set(middle_ranks(n))
+    kept = []
+    for pair in reversed(pairs):
+        if middle & set(pair):
+            middle |= set(pair)
+            kept.append(pair)
+    return np.array(kept[::-1], np.int64).reshape(-1, 2)
+
+
+def middle_ranks(n: int) -> tuple[int, int]:
+    """The ranks that a median of up to n values reads, once the missing ones are on both sides."""
+    return ((n - 1) // 2, n // 2) if n % 2 == 0 else (n // 2, min(n // 2 + 1, n - 1))
+
+
+def _magnitude(builder: Any, value: Any) -> Any:
+    """The value without its sign."""
+    all_but_sign = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0x7FFFFFFF] * LANES)
+    bits = builder.and_(builder.bitcast(value, all_but_sign.type), all_but_sign)
+    return builder.bitcast(bits, _LANES)
+
+
+def _padded_lanes(builder: Any, rows: Any, at: Any, centre: Any) -> Any:
+    """The values at a place, every other of the missing ones -inf or inf, and their number.
+
+    With a ``centre`` their absolute deviations from it.
+    """
+    one, zero = (ir.Constant(_LANES, [value] * LANES) for value in (1.0, 0.0))
+    filler, number, found = ir.Constant(_LANES, [-np.inf] * LANES), zero, []
+    for row in rows:
+        value = _load_lanes(builder, builder.add(row, at))
+        good = builder.fcmp_ordered("ord", value, value)
+        if centre is not None:
+            value = _magnitude(builder, builder.fsub(value, centre))
+        found.append(builder.select(good, value, filler))
+        filler = builder.select(good, filler, builder.fneg(filler))
+        number = builder.fadd(number, builder.select(good, one, zero))
+    return found, number
+
+
+def _exchanged(builder: Any, found: list[Any]) -> list[Any]:
+    """The values with the middle ranks in their places."""
+    for i, j in median_network(len(found)):
+        a, b = found[i], found[j]
+        less = builder.fcmp_ordered("<", a, b)
+        found[i], found[j] = builder.select(less, a, b), builder.select(less, b, a)
+    return found
+
+
+def _sort_so_many(builder: Any, size: int, deviates: bool, args: Any) -> None:
+    """Code that sorts the values of one number of exposures along the run."""
+    values, step, members, _, n, centres, low, high, numbers = args
+    chosen = builder.inttoptr(members, _WORD.as_pointer())
+    rows = [
+        builder.add(values, builder.mul(step, builder.load(builder.gep(chosen, [_WORD(k)]))))
+        for k in range(size)
+    ]
+    last = builder.sub(n, _WORD(LANES))
+    blocks = builder.sdiv(builder.add(n, _WORD(LANES - 1)), _WORD(LANES))
+    with cgutils.for_range(builder, blocks) as loop:
+        # The last block overlaps the one before it.
+        first = builder.mul(loop.index, _WORD(LANES))
+        first = builder.select(builder.icmp_signed("<", first, last), first, last)
+        at = builder.mul(first, _WORD(4))
+        centre = _load_lanes(builder, builder.add(centres, at)) if deviates else None
+        found, number = _padded_lanes(builder, rows, at, centre)
+        found = _exchanged(builder, found)
+        for rank, target in zip(middle_ranks(size), (low, high), strict=True):
+            _store_lanes(builder, found[rank], builder.add(target, at))
+        if not deviates:
+            _store_lanes(builder, number, builder.add(numbers, at))
 
 
 def _sorting(deviates: bool) -> Any:
@@ -162,68 +267,15 @@ def _sorting(deviates: bool) -> Any:
     exchange: with the run in memory each exchange loads and stores two rows.
     The networks are known when this is compiled, hence a case for each number.
     """
-    lanes, word = ir.VectorType(ir.FloatType(), LANES), ir.IntType(64)
-    one, zero = (ir.Constant(lanes, [value] * LANES) for value in (1.0, 0.0))
-    lowest = ir.Constant(lanes, [-np.inf] * LANES)
-    signs = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0x7FFFFFFF] * LANES)
-
-    def load(builder: Any, address: Any) -> Any:
-        return builder.load(builder.inttoptr(address, lanes.as_pointer()), align=4)
-
-    def store(builder: Any, value: Any, address: Any) -> None:
-        builder.store(value, builder.inttoptr(address, lanes.as_pointer()), align=4)
-
-    def padded(builder: Any, rows: Any, at: Any, centre: Any) -> Any:
-        """The values at a place, every other of the missing ones -inf or inf, and their number."""
-        filler, number, found = lowest, zero, []
-        for row in rows:
-            value = load(builder, builder.add(row, at))
-            good = builder.fcmp_ordered("ord", value, value)
-            if deviates:
-                value = builder.fsub(value, centre)
-                bits = builder.and_(builder.bitcast(value, signs.type), signs)
-                value = builder.bitcast(bits, lanes)
-            found.append(builder.select(good, value, filler))
-            filler = builder.select(good, filler, builder.fneg(filler))
-            number = builder.fadd(number, builder.select(good, one, zero))
-        return found, number
-
-    def sort(builder: Any, size: int, args: Any) -> None:
-        """Code for one number of exposures."""
-        values, step, members, _, n, centres, low, high, numbers = args
-        chosen = builder.inttoptr(members, word.as_pointer())
-        rows = [
-            builder.add(values, builder.mul(step, builder.load(builder.gep(chosen, [word(k)]))))
-            for k in range(size)
-        ]
-        last = builder.sub(n, word(LANES))
-        blocks = builder.sdiv(builder.add(n, word(LANES - 1)), word(LANES))
-        with cgutils.for_range(builder, blocks) as loop:
-            # The last block overlaps the one before it.
-            first = builder.mul(loop.index, word(LANES))
-            first = builder.select(builder.icmp_signed("<", first, last), first, last)
-            at = builder.mul(first, word(4))
-            centre = load(builder, builder.add(centres, at)) if deviates else None
-            found, number = padded(builder, rows, at, centre)
-            for i, j in median_network(size):
-                less = builder.fcmp_ordered("<", found[i], found[j])
-                found[i], found[j] = (
-                    builder.select(less, found[i], found[j]),
-                    builder.select(less, found[j], found[i]),
-                )
-            for rank, target in zip(middle_ranks(size), (low, high), strict=True):
-                store(builder, found[rank], builder.add(target, at))
-            if not deviates:
-                store(builder, number, builder.add(numbers, at))
 
     def codegen(_: Any, builder: Any, _signature: Any, args: Any) -> Any:
         end = builder.append_basic_block("sorted")
         choice = builder.switch(args[3], end)
         for size in range(2, FEW + 1):
             block = builder.append_basic_block(f"sort{size}")
-            choice.add_case(word(size), block)
+            choice.add_case(_WORD(size), block)
             builder.position_at_end(block)
-            sort(builder, size, args)
+            _sort_so_many(builder, size, deviates, args)
             builder.branch(end)
         builder.position_at_end(end)
         return ir.Constant(ir.IntType(8).as_pointer(), None)
@@ -867,7 +919,7 @@ def _sort(values, members, network, p_lo, n, work, n_valid):
     ``n_valid`` float32 (pixel,) is filled with the number of valid ones.
     """
     size = members.shape[0]
-    if size < 2 or size > FEW or n < LANES:
+    if not _fits_registers(size, n):
         _pad_missing(values, members, p_lo, n, work, n_valid)
         _exchange_all(work, network, n)
         return
@@ -882,7 +934,7 @@ def _sort(values, members, network, p_lo, n, work, n_valid):
 def _sort_around(values, members, network, p_lo, n, centre, work):
     """The same for the absolute deviations from ``centre``."""
     size = members.shape[0]
-    if size < 2 or size > FEW or n < LANES:
+    if not _fits_registers(size, n):
         _deviations(values, members, p_lo, n, centre, work)
         _exchange_all(work, network, n)
         return
@@ -891,6 +943,12 @@ def _sort_around(values, members, network, p_lo, n, centre, work):
         _address(values) + 4 * p_lo, 4 * values.shape[1], _address(members), size, n,
         _address(centre), low, high, 0,
     )  # fmt: skip
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fits_registers(size, n):
+    """Whether there is a case for so many exposures, and a whole block of pixels."""
+    return 2 <= size <= FEW and n >= LANES
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
