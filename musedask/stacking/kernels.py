@@ -202,6 +202,9 @@ def middle_ranks(n: int) -> tuple[int, int]:
     return ((n - 1) // 2, n // 2) if n % 2 == 0 else (n // 2, min(n // 2 + 1, n - 1))
 
 
+_ranks = njit(nogil=True, cache=True, error_model="numpy")(middle_ranks)
+
+
 def _magnitude(builder: Any, value: Any) -> Any:
     """The value without its sign."""
     all_but_sign = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0x7FFFFFFF] * LANES)
@@ -954,9 +957,7 @@ def _fits_registers(size, n):
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _middle_rows(work, size):
     """Where the two middle ranks lie."""
-    even = size % 2 == 0
-    low = size // 2 - 1 if even else size // 2
-    high = size // 2 if even else min(size // 2 + 1, size - 1)
+    low, high = _ranks(size)
     step = 4 * work.shape[1]
     return _address(work) + low * step, _address(work) + high * step
 
@@ -967,8 +968,8 @@ def _middle(work, n_members, n, n_valid, out):
     nan = np.float32(np.nan)
     half = np.float32(0.5)
     even = n_members % 2 == 0
-    low = work[n_members // 2 - 1 if even else n_members // 2, :n]
-    high = work[min(n_members // 2 + (0 if even else 1), n_members - 1), :n]
+    first, second = _ranks(n_members)
+    low, high = work[first, :n], work[second, :n]
     for p in range(n):
         odd_valid = n_valid[p] - np.float32(2.0) * np.floor(n_valid[p] * half) > half
         single = high[p] if even else low[p]
@@ -1407,7 +1408,7 @@ def _leave_empty(steps, to, to_step, n):
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _clipping_centre(work, n_members, n, n_valid, median, out):
     """The median; of two values the lower one, since hits only add."""
-    low = work[n_members // 2 - 1 if n_members % 2 == 0 else n_members // 2, :n]
+    low = work[_ranks(n_members)[0], :n]
     two = np.float32(2.0)
     for p in range(n):
         out[p] = low[p] if n_valid[p] == two else median[p]
