@@ -25,7 +25,7 @@ from musedask.stacking.geometry import TileGeometry, ToFrame, lanczos_table, til
 from musedask.stacking.members import Member, member_mask
 from musedask.stacking.statistics import combination, median_factors
 
-KERNEL_VERSION = 5
+KERNEL_VERSION = 6
 """Raise it when the kernel gives other values for the same input: old blocks are made again."""
 GATHER_BYTES = 96 << 20
 """Resampled frames of gathered exposures that a task holds at a time."""

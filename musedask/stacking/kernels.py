@@ -24,6 +24,8 @@ from numba.extending import intrinsic
 
 KEEPS_NAN = {"contract", "reassoc", "nsz", "arcp"}
 """The fast-math flags that keep NaN and infinity meaningful."""
+IN_ORDER = KEEPS_NAN - {"reassoc"}
+"""The same for sums whose order is kept: a value of 0 anywhere in them changes no bit."""
 
 COPY, DRIFT, DRIFT_LANCZOS, NEAREST, BILINEAR, LANCZOS, EXACT = range(7)
 MEAN, MEDIAN, CLIPPED, CLIPPED_MPDAF = range(4)
@@ -330,14 +332,41 @@ def _line(array, y, x, n):
 
     Unlike a slice it counts no reference, which costs more than the arithmetic of a short row.
     """
-    at = _address(array) + 4 * (y * array.shape[1] + x)
-    return carray(_pointer(at), (n,), np.float32)
+    return _floats(_place(array, y, x), n)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _words(address, at, n):
-    """``n`` words of 4 bytes, ``at`` words from an address on."""
-    return carray(_pointer(address + 4 * at), (n,), np.uint32)
+def _floats(address, n):
+    """``n`` float32 from an address on."""
+    return carray(_pointer(address), (n,), np.float32)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _place(array, y, x):
+    """Address of a pixel of a float32 (y, x) array in C order."""
+    return _address(array) + 4 * (y * array.shape[1] + x)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _set(address, n, value):
+    """Make ``n`` float32 from an address on the same value."""
+    values = _floats(address, n)
+    for i in range(n):
+        values[i] = value
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _copy(source, target, n):
+    """Copy ``n`` float32 from one address to another."""
+    values, copies = _floats(source, n), _floats(target, n)
+    for i in range(n):
+        copies[i] = values[i]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _words(address, n):
+    """``n`` words of 4 bytes from an address on."""
+    return carray(_pointer(address), (n,), np.uint32)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -375,19 +404,18 @@ def _bring(source, row, c, first, last, room):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _load_row(addresses, start, row, masks, background, floor, f, v, m):
-    """Bring ``len(f)`` pixels from ``start`` on into native order.
+def _load_row(from_f, from_v, n, swap, background, floor, to_f, to_v, to_m):
+    """Bring ``n`` pixels of flux and variance into native order; all lie at addresses.
 
-    ``f`` and ``v`` become flux and variance, 0 where missing; ``m`` 1 or 0.
+    They become 0 where missing, and validity 1 or 0.
     """
-    n = f.shape[0]
-    source_f = _words(addresses[0], start, n)
-    source_v = _words(addresses[1], start, n)
+    source_f, source_v = _words(from_f, n), _words(from_v, n)
+    f, v, m = _floats(to_f, n), _floats(to_v, n), _floats(to_m, n)
     zero = np.float32(0.0)
     one = np.float32(1.0)
     inf = np.float32(np.inf)
     # One loop each way, so that every word is touched once.
-    if row[SWAP] != 0:
+    if swap:
         for i in range(n):
             a = _float_of(_swapped(source_f[i]))
             b = _float_of(_swapped(source_v[i]))
@@ -403,10 +431,16 @@ def _load_row(addresses, start, row, masks, background, floor, f, v, m):
             f[i] = a - background if good else zero
             v[i] = b if good else zero
             m[i] = one if good else zero
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _mask_row(quality, start, n, row, masks, f, v, m):
+    """Make missing what the quality (at an address) or the spatial mask flags."""
     if row[QUALITY] != 0:
-        _drop(_words(addresses[2], start, n), f, v, m)
+        _drop(_words(quality, n), _floats(f, n), _floats(v, n), _floats(m, n))
     if row[MASK] >= 0:
-        _drop(masks[row[MASK] + start : row[MASK] + start + n], f, v, m)
+        flags = masks[row[MASK] + start : row[MASK] + start + n]
+        _drop(flags, _floats(f, n), _floats(v, n), _floats(m, n))
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -421,10 +455,10 @@ def _drop(flags, f, v, m):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _blank_ends(part, y, left, right, width):
-    """Make the first and last pixels of a row 0."""
-    _line(part, y, 0, left)[:] = np.float32(0.0)
-    _line(part, y, width - right, right)[:] = np.float32(0.0)
+def _blank_ends(address, left, right, width):
+    """Make the first and last of a row's ``width`` pixels 0."""
+    _set(address, left, np.float32(0.0))
+    _set(address + 4 * (width - right), right, np.float32(0.0))
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -434,26 +468,35 @@ def _load_rectangle(
     """Load frame rows [y_lo, y_hi) and columns [x_lo, x_hi); 0 (missing) off the frame."""
     sf, sv, sm, _, room = scratch
     nx = row[NX]
+    swap = row[SWAP] != 0
+    masked = row[QUALITY] != 0 or row[MASK] >= 0
     width = x_hi - x_lo
     a = max(x_lo, 0)
     b = min(x_hi, nx)
     first = max(y_lo, row[READ_LO])
     last = min(y_hi, row[READ_HI])
     some = first < last and a < b
-    addresses = _bring(source, row, c, first, last, room) if some else (0, 0, 0)
+    from_f, from_v, quality = _bring(source, row, c, first, last, room) if some else (0, 0, 0)
+    # Addresses, since an array that is handed on counts a reference.
+    f, v, m = _address(sf), _address(sv), _address(sm)
+    step = 4 * sf.shape[1]
     for y in range(y_lo, y_hi):
         here = some and first <= y < last
         left = a - x_lo if here else width
         right = x_hi - b if here else 0
-        _blank_ends(sf, y - y_lo, left, right, width)
-        _blank_ends(sv, y - y_lo, left, right, width)
-        _blank_ends(sm, y - y_lo, left, right, width)
+        _blank_ends(f, left, right, width)
+        _blank_ends(v, left, right, width)
+        _blank_ends(m, left, right, width)
         if here:
+            start = y * nx + a
+            at = 4 * left
             _load_row(
-                addresses, y * nx + a, row, masks, background, floor,
-                _line(sf, y - y_lo, a - x_lo, b - a), _line(sv, y - y_lo, a - x_lo, b - a),
-                _line(sm, y - y_lo, a - x_lo, b - a),
+                from_f + 4 * start, from_v + 4 * start, b - a, swap, background, floor,
+                f + at, v + at, m + at,
             )  # fmt: skip
+            if masked:
+                _mask_row(quality + 4 * start, start, b - a, row, masks, f + at, v + at, m + at)
+        f, v, m = f + step, v + step, m + step
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -491,24 +534,47 @@ def _blend(f0, f1, v0, v1, m0, m1, i, x, y, scale):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _steady_run(f0, f1, v0, v1, m0, m1, x, y, scale, out_f, out_v):
-    """Bilinear along a run of one row whose fractions are the same everywhere.
+def _steady_run(f, v, m, step, n, x, y, scale, to_f, to_v):
+    """Bilinear along a run of ``n`` pixels whose fractions are the same everywhere.
 
-    The inputs have one pixel more than the outputs.
+    ``f``, ``v``, ``m``, ``to_f`` and ``to_v`` are addresses; of the inputs a
+    pixel more than ``n`` is read, and the next row lies ``step`` bytes on. A
+    pixel's two rows are blended once, for itself and for the pixel before it.
     """
-    for i in range(out_f.shape[0]):
-        out_f[i], out_v[i] = _blend(f0, f1, v0, v1, m0, m1, i, x, y, scale)
+    f0, v0, m0 = _floats(f, n + 1), _floats(v, n + 1), _floats(m, n + 1)
+    f1, v1, m1 = _floats(f + step, n + 1), _floats(v + step, n + 1), _floats(m + step, n + 1)
+    out_f, out_v = _floats(to_f, n), _floats(to_v, n)
+    one = np.float32(1.0)
+    nan = np.float32(np.nan)
+    a, b = one - y, y
+    c, d = one - x, x
+    a2, b2, c2, d2 = a * a, b * b, c * c, d * d
+    flux = a * f0[0] + b * f1[0]
+    variance = a2 * v0[0] + b2 * v1[0]
+    weight = a * m0[0] + b * m1[0]
+    for i in range(n):
+        next_flux = a * f0[i + 1] + b * f1[i + 1]
+        next_variance = a2 * v0[i + 1] + b2 * v1[i + 1]
+        next_weight = a * m0[i + 1] + b * m1[i + 1]
+        whole = c * weight + d * next_weight
+        factor = scale / whole
+        good = whole >= HALF
+        out_f[i] = (c * flux + d * next_flux) * factor if good else nan
+        out_v[i] = (c2 * variance + d2 * next_variance) * factor * factor if good else nan
+        flux, variance, weight = next_flux, next_variance, next_weight
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _bilinear_run(f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, skipped, scale, out_f, out_v):
-    """Bilinear along a run of one row; the fractions change linearly along it.
+def _bilinear_run(f, v, m, step, n, fx, dfx, fy, dfy, skipped, scale, to_f, to_v):
+    """The same where the fractions change linearly along the run.
 
-    ``fx`` and ``fy`` are those ``skipped`` pixels before the first. The inputs
-    have one pixel more than the outputs.
+    ``fx`` and ``fy`` are those ``skipped`` pixels before the first.
     """
+    f0, v0, m0 = _floats(f, n + 1), _floats(v, n + 1), _floats(m, n + 1)
+    f1, v1, m1 = _floats(f + step, n + 1), _floats(v + step, n + 1), _floats(m + step, n + 1)
+    out_f, out_v = _floats(to_f, n), _floats(to_v, n)
     before = np.int32(skipped)
-    for i in range(out_f.shape[0]):
+    for i in range(n):
         t = np.float32(np.int32(i) + before)  # from 32 bits it is a float in one instruction
         x = fx + dfx * t
         y = fy + dfy * t
@@ -516,31 +582,35 @@ def _bilinear_run(f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, skipped, scale, out_
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _lanczos_run(sf, sv, sm, r, c, wx, wy, scale, out_f, out_v, acc):
-    """Lanczos over six rows and columns along a run of one row, constant weights."""
-    n = out_f.shape[0]
+def _lanczos_run(f, v, m, step, n, wx, wy, scale, to_f, to_v, acc):
+    """The same over six rows and columns whose weights are the same everywhere."""
     nan = np.float32(np.nan)
-    af = _line(acc, 0, 0, n)
-    av = _line(acc, 1, 0, n)
-    am = _line(acc, 2, 0, n)
-    af[:] = np.float32(0.0)
-    av[:] = np.float32(0.0)
-    am[:] = np.float32(0.0)
+    sum_f, sum_v, sum_m = _place(acc, 0, 0), _place(acc, 1, 0), _place(acc, 2, 0)
+    _set(sum_f, n, np.float32(0.0))
+    _set(sum_v, n, np.float32(0.0))
+    _set(sum_m, n, np.float32(0.0))
     for j in range(LANCZOS_TAPS):
         for i in range(LANCZOS_TAPS):
-            w = wx[i] * wy[j]
-            w2 = w * w
-            f = _line(sf, r + j, c + i, n)
-            v = _line(sv, r + j, c + i, n)
-            m = _line(sm, r + j, c + i, n)
-            for p in range(n):
-                af[p] += w * f[p]
-                av[p] += w2 * v[p]
-                am[p] += w * m[p]
+            at = j * step + 4 * i
+            _add_tap(f + at, v + at, m + at, n, wx[i] * wy[j], sum_f, sum_v, sum_m)
+    flux, variance, weight = _floats(sum_f, n), _floats(sum_v, n), _floats(sum_m, n)
+    out_f, out_v = _floats(to_f, n), _floats(to_v, n)
     for p in range(n):
-        factor = scale / am[p]
-        out_f[p] = af[p] * factor if am[p] >= HALF else nan
-        out_v[p] = av[p] * factor * factor if am[p] >= HALF else nan
+        factor = scale / weight[p]
+        out_f[p] = flux[p] * factor if weight[p] >= HALF else nan
+        out_v[p] = variance[p] * factor * factor if weight[p] >= HALF else nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _add_tap(f, v, m, n, w, sum_f, sum_v, sum_m):
+    """Add a tap's values times its weight to the sums of a run; all lie at addresses."""
+    flux, variance, valid = _floats(f, n), _floats(v, n), _floats(m, n)
+    af, av, am = _floats(sum_f, n), _floats(sum_v, n), _floats(sum_m, n)
+    w2 = w * w
+    for p in range(n):
+        af[p] += w * flux[p]
+        av[p] += w2 * variance[p]
+        am[p] += w * valid[p]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -600,29 +670,32 @@ def _columns(valid, n_rows, width):
     ``valid`` float32 (y, x): not 0 where there is a value.
     """
     first, last = width, 0
-    for y in range(n_rows):
+    at, step = _address(valid), 4 * valid.shape[1]
+    for _ in range(n_rows):
         # What is known to be inside is not looked at again.
-        first = _leftmost(_line(valid, y, 0, first))
-        last += _behind_rightmost(_line(valid, y, last, width - last))
+        first = _leftmost(at, first)
+        last += _behind_rightmost(at + 4 * last, width - last)
+        at += step
     return min(first, last), last
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _leftmost(valid):
-    """Index of the first that is not 0, or the length."""
-    n = np.int32(valid.shape[0])
-    found = n
-    for i in range(valid.shape[0]):
-        here = np.int32(i) if valid[i] != np.float32(0.0) else n
+def _leftmost(address, n):
+    """Index of the first of ``n`` float32 that is not 0, or ``n``."""
+    valid = _floats(address, n)
+    found = np.int32(n)
+    for i in range(n):
+        here = np.int32(i) if valid[i] != np.float32(0.0) else np.int32(n)
         found = here if here < found else found
     return np.int64(found)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _behind_rightmost(valid):
-    """Index of the last that is not 0, plus one, or 0."""
+def _behind_rightmost(address, n):
+    """Index of the last of ``n`` float32 that is not 0, plus one, or 0."""
+    valid = _floats(address, n)
     found = np.int32(0)
-    for i in range(valid.shape[0]):
+    for i in range(n):
         here = np.int32(i) + np.int32(1) if valid[i] != np.float32(0.0) else np.int32(0)
         found = here if here > found else found
     return np.int64(found)
@@ -648,10 +721,14 @@ def _drift_strip(
     wx = np.empty(LANCZOS_TAPS, np.float32)
     wy = np.empty(LANCZOS_TAPS, np.float32)
     left, right = row[COL_HI], row[COL_LO]
+    # Addresses, since an array that is handed on counts a reference.
+    home_f, home_v, home_m = _address(sf), _address(sv), _address(sm)
+    to_f, to_v = _place(out_f, at, 0), _place(out_v, at, 0)
+    step, to_step = 4 * sf.shape[1], 4 * out_f.shape[1]
+    nan = np.float32(np.nan)
     for y in range(y_lo, y_hi):
         x = row[COL_LO]
         hi = row[COL_HI]
-        to_y = at + y - y_lo
         while x < hi:
             ux = drift[y, 0] + drift[y, 1] * x
             uy = drift[y, 2] + drift[y, 3] * x
@@ -670,28 +747,25 @@ def _drift_strip(
             n, q = b - a, a + shift
             if n > 0:
                 left, right = min(left, a), max(right, b)
-            _line(out_f, to_y, x, a - x)[:] = np.float32(np.nan)
-            _line(out_v, to_y, x, a - x)[:] = np.float32(np.nan)
-            _line(out_f, to_y, b, end - b)[:] = np.float32(np.nan)
-            _line(out_v, to_y, b, end - b)[:] = np.float32(np.nan)
-            to_f, to_v = _line(out_f, to_y, a, n), _line(out_v, to_y, a, n)
-            if taps == 2:
-                f0, f1 = _line(sf, r, q, n + 1), _line(sf, r + 1, q, n + 1)
-                v0, v1 = _line(sv, r, q, n + 1), _line(sv, r + 1, q, n + 1)
-                m0, m1 = _line(sm, r, q, n + 1), _line(sm, r + 1, q, n + 1)
-                fx, fy = np.float32(ux - ix), np.float32(uy - iy)
-                dfx, dfy = np.float32(drift[y, 1]), np.float32(drift[y, 3])
-                if dfx == 0 and dfy == 0:
-                    _steady_run(f0, f1, v0, v1, m0, m1, fx, fy, scale, to_f, to_v)
-                else:
-                    _bilinear_run(
-                        f0, f1, v0, v1, m0, m1, fx, dfx, fy, dfy, a - x, scale, to_f, to_v
-                    )
-            else:
+            for to in (to_f, to_v):
+                _set(to + 4 * x, a - x, nan)
+                _set(to + 4 * b, end - b, nan)
+            fx, fy = np.float32(ux - ix), np.float32(uy - iy)
+            dfx, dfy = np.float32(drift[y, 1]), np.float32(drift[y, 3])
+            place = r * step + 4 * q
+            f, v, m, out_at = home_f + place, home_v + place, home_m + place, 4 * a
+            if taps > 2:
                 _weights_at(lanczos, ux - ix, wx)
                 _weights_at(lanczos, uy - iy, wy)
-                _lanczos_run(sf, sv, sm, r, q, wx, wy, scale, to_f, to_v, acc)
+                _lanczos_run(f, v, m, step, n, wx, wy, scale, to_f + out_at, to_v + out_at, acc)
+            elif dfx == 0 and dfy == 0:
+                _steady_run(f, v, m, step, n, fx, fy, scale, to_f + out_at, to_v + out_at)
+            else:
+                _bilinear_run(
+                    f, v, m, step, n, fx, dfx, fy, dfy, a - x, scale, to_f + out_at, to_v + out_at
+                )
             x = end
+        to_f, to_v = to_f + to_step, to_v + to_step
     return left, right
 
 
@@ -735,6 +809,10 @@ def _load_frames(source, row, start, present, masks, background, floor, room, li
         a border around the frame.
     """  # fmt: skip
     ny, nx = row[NY], row[NX]
+    swap = row[SWAP] != 0
+    masked = row[QUALITY] != 0 or row[MASK] >= 0
+    homes = _address(lines[0]), _address(lines[1]), _address(lines[2])
+    step = 4 * lines.shape[2]
     width = nx + 2 * BORDER
     frame[: (row[READ_LO] + BORDER) * width] = np.float32(0.0)
     frame[(row[READ_HI] + BORDER) * width : (ny + 2 * BORDER) * width] = np.float32(0.0)
@@ -748,11 +826,14 @@ def _load_frames(source, row, start, present, masks, background, floor, room, li
         for y in range(first, last):
             for c in range(present.shape[0]):
                 if present[c]:
+                    at = 4 * y * nx
+                    f, v, m = homes[0] + c * step, homes[1] + c * step, homes[2] + c * step
                     _load_row(
-                        found[c], y * nx, row, masks, background[c], floor[c],
-                        _line(lines[0], c, 0, nx), _line(lines[1], c, 0, nx),
-                        _line(lines[2], c, 0, nx),
+                        found[c, 0] + at, found[c, 1] + at, nx, swap, background[c], floor[c],
+                        f, v, m,
                     )  # fmt: skip
+                    if masked:
+                        _mask_row(found[c, 2] + at, y * nx, nx, row, masks, f, v, m)
             line = frame[(y + BORDER) * width : (y + BORDER + 1) * width]
             line[:BORDER] = np.float32(0.0)
             _interleave(lines, nx, _address(line) + 4 * 3 * LANES * BORDER)
@@ -1108,14 +1189,14 @@ def _median_variance(
     size = members.shape[0]
     _exposure_time(values, members, times, p_lo, n, n_valid, sums[0], time)
     if size <= FEW:
-        _add_inverses(values, variances, members, p_lo, n, partial)
+        _add_inverses(variances, members, p_lo, n, partial)
         _settle_median(partial[0, :n], partial[1, :n], n_valid[:n], c_n, variance)
         return
     sums[:2, :n] = 0.0
     for first in range(0, size, FEW):
         # A few exposures are added in float32, which is twice as fast; all of them in float64.
         some = members[first : min(first + FEW, size)]
-        _add_inverses(values, variances, some, p_lo, n, partial)
+        _add_inverses(variances, some, p_lo, n, partial)
         for i in range(2):
             _add_partial(partial[i, :n], sums[i, :n])
     _settle_median(sums[0, :n], sums[1, :n], n_valid[:n], c_n, variance)
@@ -1140,27 +1221,48 @@ def _exposure_time(values, members, times, p_lo, n, n_valid, total, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add_inverses(values, variances, members, p_lo, n, partial):
-    """Sum of 1/sigma and of its square over a few exposures, the first two rows of ``partial``."""
-    inverse = _line(partial, 0, 0, n)
-    square = _line(partial, 1, 0, n)
-    inverse[:] = np.float32(0.0)
-    square[:] = np.float32(0.0)
-    for k in range(members.shape[0]):
-        e = members[k]
-        _invert_one(_line(values, e, p_lo, n), _line(variances, e, p_lo, n), inverse, square)
+def _add_inverses(variances, members, p_lo, n, partial):
+    """Sum of 1/sigma and of its square over a few exposures, the first two rows of ``partial``.
+
+    A variance is NaN where its value is missing.
+    """
+    inverse, square = _place(partial, 0, 0), _place(partial, 1, 0)
+    _set(inverse, n, np.float32(0.0))
+    _set(square, n, np.float32(0.0))
+    size = members.shape[0]
+    # Two exposures at a time: the sums are loaded and stored half as often.
+    for k in range(0, size - 1, 2):
+        first, second = _place(variances, members[k], p_lo), _place(variances, members[k + 1], p_lo)
+        _invert_two(first, second, n, inverse, square)
+    if size % 2:
+        _invert_one(_place(variances, members[size - 1], p_lo), n, inverse, square)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _invert_one(f, v, inverse, square):
-    """Add 1/sigma and its square of an exposure's valid values."""
-    one = np.float32(1.0)
-    zero = np.float32(0.0)
-    for p in range(f.shape[0]):
-        a = one / np.sqrt(v[p])
-        a = a if f[p] == f[p] else zero
-        inverse[p] += a
-        square[p] += a * a
+def _inverse_sigma(variance):
+    """1/sigma, 0 where the variance is NaN."""
+    return np.float32(1.0) / np.sqrt(variance) if variance == variance else np.float32(0.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=IN_ORDER)
+def _invert_one(variance, n, inverse, square):
+    """Add 1/sigma and its square of an exposure's valid values; all lie at addresses."""
+    v, inverses, squares = _floats(variance, n), _floats(inverse, n), _floats(square, n)
+    for p in range(n):
+        a = _inverse_sigma(v[p])
+        inverses[p] += a
+        squares[p] += a * a
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=IN_ORDER)
+def _invert_two(first, second, n, inverse, square):
+    """The same of two exposures."""
+    v, w = _floats(first, n), _floats(second, n)
+    inverses, squares = _floats(inverse, n), _floats(square, n)
+    for p in range(n):
+        a, b = _inverse_sigma(v[p]), _inverse_sigma(w[p])
+        inverses[p] = (inverses[p] + a) + b
+        squares[p] = (squares[p] + a * a) + b * b
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -1179,32 +1281,53 @@ def _add_partial(partial, total):
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _settle_median(inverse, square, n_valid, c_n, variance):
     """The variance out of the sums, in their precision."""
-    one = np.float32(1.0)
     two = np.float32(2.0)
-    some = np.float32(0.5)
     nan = np.float32(np.nan)
-    factor = c_n[0]
-    growth = c_n[1]
-    pairs = np.int32(0)
+    one = np.float32(1.0)
+    factor, growth = c_n[0], c_n[1]
+    # Nearly every pixel has all values, or lacks one or two: a choice of three constants is much
+    # faster than looking them up.
+    size = c_n.shape[1] - 1
+    all_but_one, least = max(size - 1, 0), max(size - 2, 0)
+    n0, n1, n2 = np.float32(size), np.float32(all_but_one), np.float32(max(least, 3))
+    f0, f1, f2 = factor[size], factor[all_but_one], factor[least]
+    g0, g1, g2 = growth[size], growth[all_but_one], growth[least]
     for p in range(inverse.shape[0]):
         number = n_valid[p]
-        n = np.uint32(number)
-        # One over sigma's scale at a time: no product leaves the range of float32.
-        share = one / inverse[p]
-        sigma = number * share
-        scatter = (square[p] * share) * sigma - one
-        value = (factor[n] * share) * sigma * (one + growth[n] * scatter)
-        variance[p] = value if number > some else nan
-        pairs += np.int32(1) if number == two else np.int32(0)
-    if pairs == 0:
-        return
+        f = f0 if number == n0 else (f1 if number == n1 else f2)
+        g = g0 if number == n0 else (g1 if number == n1 else g2)
+        variance[p] = _median_error(inverse[p], square[p], number, f, g)
     for p in range(inverse.shape[0]):
-        share = one / inverse[p]
-        sigma = n_valid[p] * share
-        scatter = (square[p] * share) * sigma - one
-        rest = one / (one - scatter)
-        value = (factor[2] * share) * sigma * ((one + scatter) * rest * rest)
-        variance[p] = value if n_valid[p] == two else variance[p]
+        number = n_valid[p]
+        if number < n2:
+            n = np.int64(number)
+            variance[p] = _median_error(inverse[p], square[p], number, factor[n], growth[n])
+            if n == 2:
+                variance[p] = _pair_error(inverse[p], square[p], factor[2])
+            elif n == 0:
+                variance[p] = nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _pair_error(inverse, square, factor):
+    """The same of two values: that of their mean."""
+    one = np.float32(1.0)
+    share = one / inverse
+    sigma = np.float32(2.0) * share
+    scatter = (square * share) * sigma - one
+    rest = one / (one - scatter)
+    return (factor * share) * sigma * ((one + scatter) * rest * rest)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _median_error(inverse, square, number, factor, growth):
+    """Variance of the median of ``number`` values out of the sums of 1/sigma and its square."""
+    one = np.float32(1.0)
+    # One over sigma's scale at a time: no product leaves the range of float32.
+    share = one / inverse
+    sigma = number * share
+    scatter = (square * share) * sigma - one
+    return (factor * share) * sigma * (one + growth * scatter)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1332,27 +1455,15 @@ def _combine_run(
         _middle(stack, size, n, n_valid, centre)
     for s in range(steps.shape[0]):
         kind, i_flux, i_variance, i_number, i_time = steps[s]
-        flux = carray(_pointer(to + i_flux * to_step), (n,), np.float32)
-        variance = carray(_pointer(to + i_variance * to_step), (n,), np.float32)
-        number = carray(_pointer(to + i_number * to_step), (n,), np.float32)
-        time = carray(_pointer(to + i_time * to_step), (n,), np.float32)
+        flux, variance = _floats(to + i_flux * to_step, n), _floats(to + i_variance * to_step, n)
+        number, time = _floats(to + i_number * to_step, n), _floats(to + i_time * to_step, n)
         if kind == MEDIAN:
-            flux[:] = centre[:n]
-            number[:] = n_valid[:n]
+            _copy(_address(centre), _address(flux), n)
+            _copy(_address(n_valid), _address(number), n)
             _median_variance(
-                variances,
-                values,
-                members,
-                times,
-                p_lo,
-                n,
-                n_valid,
-                c_n,
-                limits,
-                sums,
-                variance,
+                variances, values, members, times, p_lo, n, n_valid, c_n, limits, sums, variance,
                 time,
-            )
+            )  # fmt: skip
         elif kind == CLIPPED:
             _clipping_centre(stack, size, n, n_valid, centre, centres[0, p_lo : p_lo + n])
             centres[1, p_lo : p_lo + n] = n_valid[:n]
@@ -1402,7 +1513,7 @@ def _leave_empty(steps, to, to_step, n):
     for s in range(steps.shape[0]):
         for i in range(4):
             nothing = np.float32(np.nan) if i < 2 else np.float32(0.0)
-            carray(_pointer(to + steps[s, i + 1] * to_step), (n,), np.float32)[:] = nothing
+            _set(to + steps[s, i + 1] * to_step, n, nothing)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -1594,18 +1705,28 @@ def _add_white(values, row, first_y, first_x, a, b, totals, numbers):
     All values lie in the tile's columns [a, b).
     """
     height, width = totals.shape
-    zero = np.float32(0.0)
     a = max(a, first_x)
     n = max(min(b, first_x + width) - a, 0)
-    for y in range(max(row, first_y), min(row + values.shape[0], first_y + height)):
-        f = _line(values, y - row, a, n)
-        total = _line(totals, y - first_y, a - first_x, n)
-        at = (y - first_y) * width + a - first_x
-        number = carray(_pointer(_address(numbers) + at), (n,), np.uint8)
-        for p in range(n):
-            good = f[p] == f[p]
-            total[p] += f[p] if good else zero
-            number[p] += np.uint8(1) if good else np.uint8(0)
+    y_lo, y_hi = max(row, first_y), min(row + values.shape[0], first_y + height)
+    at = _place(values, y_lo - row, a)
+    total = _place(totals, y_lo - first_y, a - first_x)
+    number = _address(numbers) + (y_lo - first_y) * width + a - first_x
+    for _ in range(y_lo, y_hi):
+        _add_valid(at, n, total, number)
+        at += 4 * values.shape[1]
+        total += 4 * width
+        number += width
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _add_valid(values, n, totals, numbers):
+    """Add what is not NaN of ``n`` values to totals, and 1 to numbers (uint8); all at addresses."""
+    f, total = _floats(values, n), _floats(totals, n)
+    number = carray(_pointer(numbers), (n,), np.uint8)
+    for p in range(n):
+        good = f[p] == f[p]
+        total[p] += f[p] if good else np.float32(0.0)
+        number[p] += np.uint8(1) if good else np.uint8(0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1795,11 +1916,13 @@ def _gather_all(
 def _blank_around(out, first, last, a, b):
     """Make missing what lies beside the rows [first, last) and the columns [a, b)."""
     width = out.shape[1]
+    nan = np.float32(np.nan)
+    at = _address(out)
     for y in range(out.shape[0]):
         here = first <= y < last
-        _line(out, y, 0, a if here else width)[:] = np.float32(np.nan)
-        if here:
-            _line(out, y, b, width - b)[:] = np.float32(np.nan)
+        _set(at, a if here else width, nan)
+        _set(at + 4 * b, width - b if here else 0, nan)
+        at += 4 * width
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
