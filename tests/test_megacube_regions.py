@@ -15,7 +15,7 @@ from zarr_arrays import sharded_array
 from musedask.blocks import Slot
 from musedask.errors import FileError
 from musedask.megacube.layout import Layout
-from musedask.megacube.regions import read_region
+from musedask.megacube.regions import basic_part, read_region
 
 
 def filled_layout(folder, variable, shape, block, inner, values):
@@ -47,6 +47,32 @@ def test_any_region_is_what_zarr_python_wrote_there(data):
         got = read_region(layout, layout.slots[0], region)
     assert got.dtype == layout.codec(variable).dtype
     np.testing.assert_array_equal(got, values[region])
+
+
+INDICES = st.one_of(
+    st.integers(-5, 4),
+    st.slices(5),
+    st.builds(slice, st.integers(-7, 7), st.integers(-7, 7), st.sampled_from([-3, -1, 1, 2, None])),
+)
+
+
+@given(part=st.tuples(INDICES, INDICES, INDICES))
+def test_a_basic_index_gives_what_numpy_gives_out_of_one_box(part):
+    values = np.arange(5**3).reshape(5, 5, 5)
+    boxes = []
+
+    def read(box):
+        assert all(0 <= one.start <= one.stop <= 5 and one.step is None for one in box)
+        boxes.append(box)
+        return values[box]
+
+    np.testing.assert_array_equal(basic_part(read, values.shape, part), values[part])
+    assert len(boxes) == 1
+
+
+def test_an_integer_beyond_the_array_is_an_error():
+    with pytest.raises(IndexError):
+        basic_part(lambda _: np.zeros((1, 1, 1)), (5, 5, 5), (5, 0, 0))
 
 
 @pytest.mark.parametrize("size", [3, 70])

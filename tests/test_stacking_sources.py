@@ -99,3 +99,23 @@ def test_more_exposures_than_may_be_open_at_once_are_an_error_that_says_so(
     monkeypatch.setattr(block._Sources, "_open", refused)
     with pytest.raises(FileError, match=r"2 exposures of a block are open at once.*ulimit -n"):
         lazy.compute()
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["in the page cache", "on the disk"])
+def test_the_system_is_told_of_what_comes_only_where_it_has_to_be_read(
+    cached: bool, lazy: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in cube_paths(tmp_path):
+        path.read_bytes()
+    told = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *advice: told.append(advice))
+    if not cached:
+
+        def would_wait(*_: object) -> int:
+            raise BlockingIOError(errno.EAGAIN, "not there yet")
+
+        monkeypatch.setattr(os, "preadv", would_wait)
+    lazy.compute()
+    parts = 0 if cached else 2 * len(cube_paths(tmp_path))
+    assert [advice[3] for advice in told] == [os.POSIX_FADV_WILLNEED] * parts
+    assert all(advice[2] == 4 * np.prod(SHAPE) for advice in told)

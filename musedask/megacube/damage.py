@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dask.array as da
@@ -16,7 +17,12 @@ import xarray as xr
 
 from musedask.errors import FileError, MusedaskError
 from musedask.files import read_json
+from musedask.megacube.regions import Region, basic_part
+from musedask.megacube.shards import Array
 from musedask.wording import readable
+
+Read = Callable[[Region], Array]
+"""Reads a box of an array."""
 
 _LONGEST_AXIS = 10_000_000
 """Values along an axis of a store; a mosaic of the whole sky would have fewer."""
@@ -52,14 +58,16 @@ def _raised_as_error(what: Path | str) -> Iterator[None]:
 class StoredVariable:
     """A variable of a store for Dask: damage is a FileError, when it is read and not before."""
 
-    def __init__(self, variable: xr.Variable, folder: Path) -> None:
-        self.variable, self.folder = variable, folder
+    def __init__(self, variable: xr.Variable, folder: Path, read: Read | None) -> None:
+        self.variable, self.folder, self.read = variable, folder, read
         self.shape, self.dtype, self.ndim = variable.shape, variable.dtype, variable.ndim
 
     def __getitem__(self, part: Any) -> Any:
-        """Read a part."""
+        """Read a part: an integer or a slice for each axis."""
         with _raised_as_error(self.folder):
-            return self.variable[part].to_numpy()
+            if self.read is None:
+                return self.variable[part].to_numpy()
+            return basic_part(self.read, self.shape, part).astype(self.dtype, copy=False)
 
 
 def open_labelled(path: Path, group: str) -> xr.Dataset:
@@ -105,8 +113,9 @@ def _odd_files(folder: Path, depth: int) -> Iterator[str]:
 
 
 def lazily(
-    dataset: xr.Dataset, path: Path, group: str, build: str, chunks: Mapping[str, int]
-) -> xr.Dataset:
+    dataset: xr.Dataset, path: Path, group: str, build: str, chunks: Mapping[str, int],
+    readers: Mapping[str, Read] = MappingProxyType({}),
+) -> xr.Dataset:  # fmt: skip
     """The same Dataset, its variables as Dask arrays.
 
     Parameters
@@ -119,13 +128,16 @@ def lazily(
         What the store was made of: arrays of equal names hold the same.
     chunks
         Size of a chunk along each dimension; whole where there is none.
+    readers
+        What reads boxes of variables; others are left to zarr-python, which takes
+        ten times as long over the few values of each chunk that a spectrum has.
     """
     found = {}
     for name, array in dataset.data_vars.items():
         folder = path / group / str(name)
         token = hashlib.sha256(repr((str(folder), build, sorted(chunks.items()))).encode())
         data = da.from_array(
-            StoredVariable(array.variable, folder),
+            StoredVariable(array.variable, folder, readers.get(str(name))),
             chunks=tuple(chunks.get(str(dim), -1) for dim in array.dims),
             name=f"musedask-stored-{token.hexdigest()[:32]}",
             meta=np.empty((0,) * array.ndim, array.dtype),

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import xarray as xr
 
+from musedask.cube import DIMS
 from musedask.errors import FileError
 from musedask.megacube.layout import codec_of
+from musedask.megacube.regions import Region, read_box
 from musedask.megacube.shards import Array, Shape, ShardCodec
 from musedask.uncached import ALIGNMENT, Bytes, laid_out
 
 ENCODING = "musedask_stored"
 """Key of a Dataset's encoding: variable -> :class:`StoredArray`."""
-
-Region = tuple[slice, slice, slice]
 
 _BAND_BYTES = 32 << 20
 """About the size of a band: where it holds whole planes, it is one run of a FITS file."""
@@ -110,6 +110,18 @@ class StoredArray:
                     shard.fill(out, (z - first_z) // depth, (y - first_y) // self.inner[1])
                 yield (zs, ys, slice(0, nx)), band
 
+    def read(self, region: Region) -> Array:
+        """Read a box, in the type on disk.
+
+        Raises
+        ------
+        FileError
+            If a shard cannot be read, or is damaged.
+        """
+        return read_box(
+            self._codec, self.block, lambda at: Path(self.folder, "c.{}.{}.{}".format(*at)), region
+        )
+
     @property
     def _codec(self) -> ShardCodec:
         return codec_of(self.variable, self.inner)
@@ -164,18 +176,28 @@ class _Shard:
             part[...] = self.codec.fill if chunk is None else chunk[tuple(map(slice, part.shape))]
 
 
-def remember(cube: xr.Dataset, folder: Path, held: dict[str, Any]) -> None:
-    """Note in a cube's encoding which arrays of a store its variables are."""
-    cube.encoding[ENCODING] = {
+def stored_arrays(
+    cube: xr.Dataset, folder: Path, held: Mapping[str, Any]
+) -> dict[str, StoredArray]:
+    """The arrays of a store's group, as the store says; no Dask array stands for them yet."""
+    return {
         str(name): StoredArray(
             str(folder / str(name)),
             str(name),
-            str(array.data.name),
+            "",
             (array.shape[0], array.shape[1], array.shape[2]),
             (held["block"][0], held["block"][1], held["block"][2]),
             (held["inner"][0], held["inner"][1], held["inner"][2]),
         )
         for name, array in cube.data_vars.items()
+        if array.ndim == len(DIMS)
+    }
+
+
+def remember(cube: xr.Dataset, arrays: Mapping[str, StoredArray]) -> None:
+    """Note in a cube's encoding which arrays of a store its variables are."""
+    cube.encoding[ENCODING] = {
+        name: replace(array, name=str(cube[name].data.name)) for name, array in arrays.items()
     }
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 from musedask.cube import DIMS, check_cube
 from musedask.errors import FileError, MissingError
 from musedask.megacube.damage import damage_as_error, lazily, open_labelled
-from musedask.megacube.direct import remember
+from musedask.megacube.direct import remember, stored_arrays
 from musedask.megacube.layout import read_description
 from musedask.wording import counted, data_size
 
@@ -78,10 +78,13 @@ def open_group(path: Path, method: str) -> xr.Dataset:
     """One statistic of a store, lazily, in Dask chunks of one block."""
     held = _described(path)
     chunks = dict(zip(DIMS, held["block"], strict=True))
-    cube = lazily(open_labelled(path, method), path, method, held["build"], chunks)
-    cube = _labels_loaded(cube, path / method)
+    cube = open_labelled(path, method)
     ordered = {name: cube[name] for name in _ORDER if name in cube.data_vars}
     cube = xr.Dataset(ordered, coords=cube.coords, attrs=cube.attrs)
+    arrays = stored_arrays(cube, path / method, held)
+    readers = {name: array.read for name, array in arrays.items()}
+    cube = lazily(cube, path, method, held["build"], chunks, readers)
+    cube = _labels_loaded(cube, path / method)
     with damage_as_error(path / method):
         check_cube(cube, str(path / method))
     if any(list(cube[name].shape) != held["shape"] for name in cube.data_vars):
@@ -89,7 +92,7 @@ def open_group(path: Path, method: str) -> xr.Dataset:
             f"{path / method}: the store is damaged: its arrays have not the shape "
             f"{held['shape']}; copy it again, or remove it and build it again"
         )
-    remember(cube, path / method, held)
+    remember(cube, arrays)
     return cube
 
 

@@ -1281,9 +1281,7 @@ def _add_partial(partial, total):
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _settle_median(inverse, square, n_valid, c_n, variance):
     """The variance out of the sums, in their precision."""
-    two = np.float32(2.0)
     nan = np.float32(np.nan)
-    one = np.float32(1.0)
     factor, growth = c_n[0], c_n[1]
     # Nearly every pixel has all values, or lacks one or two: a choice of three constants is much
     # faster than looking them up.
