@@ -1525,12 +1525,12 @@ def _clipping_centre(work, n_members, n, n_valid, median, out):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _clip_run(
-    values, variances, weights, times, members, network, steps, rules, p_lo, n, work, outs,
-    centres, edge, edge_at,
+    values, variances, weights, times, members, network, steps, rules, p_lo, n, work, to,
+    to_step, centres, edge, edge_at,
 ):  # fmt: skip
     """The clipped mean of one selection along a run of pixels.
 
-    ``centres`` as in :func:`_combine_run`; ``edge`` float32 (pixel,): the part
+    ``to``, ``to_step`` and ``centres`` as in :func:`_combine_run`; ``edge`` float32 (pixel,): the part
     of the squared width that comes from the image, :func:`_structure`, from
     pixel ``edge_at`` on.
     """  # fmt: skip
@@ -1556,8 +1556,8 @@ def _clip_run(
                 values, variances, members, weights, times, p_lo, n, limits, True, centre, sums
             )
             _store_mean(
-                sums, n, outs[i_flux, p_lo : p_lo + n], outs[i_variance, p_lo : p_lo + n],
-                outs[i_number, p_lo : p_lo + n], outs[i_time, p_lo : p_lo + n],
+                sums, n, _floats(to + i_flux * to_step, n), _floats(to + i_variance * to_step, n),
+                _floats(to + i_number * to_step, n), _floats(to + i_time * to_step, n),
             )  # fmt: skip
 
 
@@ -1777,11 +1777,12 @@ def _rows_behind(lag, n_channels, n_exposures, n_selections, tx):
 @njit(nogil=True, cache=True, error_model="numpy")
 def _clip_behind(
     values, variances, weights, times, selections, sizes, networks, network_ends,
-    steps, step_ends, rules, s_lo, s_hi, padded, run, work, outs, c, behind,
+    steps, step_ends, rules, s_lo, s_hi, padded, run, work, to, to_step, c, behind,
 ):  # fmt: skip
     """Clipped means of the rows of channel ``c`` whose surroundings are complete now.
 
-    Returns the first and last plus one of these rows, and where they begin in ``outs``.
+    ``to`` is the address of HALO rows above the strip. Returns the first and last plus one of
+    these rows, and how many rows they begin after ``to``.
     """  # fmt: skip
     _, images, all_centres, rooms, edge = behind
     ty, tx = padded[0], padded[1]
@@ -1807,7 +1808,7 @@ def _clip_behind(
         for p in range(at * tx, end, run):
             _clip_run(
                 values, variances, weights, times, members, network, own_steps, rules,
-                p, min(run, end - p), work, outs, centres, edge, at * tx,
+                p, min(run, end - p), work, to + 4 * p, to_step, centres, edge, at * tx,
             )  # fmt: skip
         for i in range(2):
             centres[i, : lag * tx] = centres[i, rows * tx : (rows + lag) * tx]
@@ -2058,7 +2059,7 @@ def stack_slab(
         table_weights, lanczos, gathered,
     )  # fmt: skip
     # Planes that are the tile's, row by row, are filled at once.
-    direct = lag == 0 and planes.shape[2] == ty and planes.shape[3] == tx
+    direct = planes.shape[2] == ty and planes.shape[3] == tx
     for s_lo in range(0, ty, STRIP_ROWS):
         s_hi = min(s_lo + STRIP_ROWS, ty)
         n_pixels = (s_hi - s_lo) * tx
@@ -2090,8 +2091,12 @@ def stack_slab(
             if lag:
                 a, b, at = _clip_behind(
                     values, variances, weights, times, selections, sizes, networks, network_ends,
-                    steps, step_ends, rules, s_lo, s_hi, padded, run, work, outs, c, behind,
+                    steps, step_ends, rules, s_lo, s_hi, padded, run, work, to - 4 * held,
+                    to_step, c, behind,
                 )  # fmt: skip
-                _store_rows(outs, at, a, b, tx, first_y, first_x, stages, 2, planes[:, first + c])
+                if not direct:
+                    _store_rows(
+                        outs, at, a, b, tx, first_y, first_x, stages, 2, planes[:, first + c]
+                    )
                 behind[0][0, c] = values[:, n_pixels : n_pixels + held]
                 behind[0][1, c] = variances[:, n_pixels : n_pixels + held]
