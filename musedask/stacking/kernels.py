@@ -1530,9 +1530,9 @@ def _clip_run(
 ):  # fmt: skip
     """The clipped mean of one selection along a run of pixels.
 
-    ``to``, ``to_step`` and ``centres`` as in :func:`_combine_run`; ``edge`` float32 (pixel,): the part
-    of the squared width that comes from the image, :func:`_structure`, from
-    pixel ``edge_at`` on.
+    ``to``, ``to_step`` and ``centres`` as in :func:`_combine_run`; ``edge``
+    float32 (pixel,): the part of the squared width that comes from the image,
+    :func:`_structure`, from pixel ``edge_at`` on.
     """  # fmt: skip
     stack, _, mad, limits, sums = work
     centre = centres[0, p_lo : p_lo + n]
