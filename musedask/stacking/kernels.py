@@ -1283,13 +1283,16 @@ def _settle_median(inverse, square, n_valid, c_n, variance):
     """The variance out of the sums, in their precision."""
     nan = np.float32(np.nan)
     factor, growth = c_n[0], c_n[1]
-    # Nearly every pixel has all values, or lacks one or two: a choice of three constants is much
-    # faster than looking them up.
-    size = c_n.shape[1] - 1
-    all_but_one, least = max(size - 1, 0), max(size - 2, 0)
-    n0, n1, n2 = np.float32(size), np.float32(all_but_one), np.float32(max(least, 3))
-    f0, f1, f2 = factor[size], factor[all_but_one], factor[least]
-    g0, g1, g2 = growth[size], growth[all_but_one], growth[least]
+    most = np.int32(0)
+    for p in range(inverse.shape[0]):
+        number = np.int32(n_valid[p])
+        most = number if number > most else most
+    # Along a run nearly every pixel has as many values, or lacks one or two: a choice of three
+    # constants is much faster than looking them up.
+    all_but_one, least = max(most - 1, 0), max(most - 2, 0)
+    n0, n1, n2 = np.float32(most), np.float32(all_but_one), np.float32(max(least, 3))
+    f0, f1, f2 = factor[most], factor[all_but_one], factor[least]
+    g0, g1, g2 = growth[most], growth[all_but_one], growth[least]
     for p in range(inverse.shape[0]):
         number = n_valid[p]
         f = f0 if number == n0 else (f1 if number == n1 else f2)
