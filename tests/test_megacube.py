@@ -686,13 +686,31 @@ def test_files_that_are_written_together_take_turns_and_hold_their_own(tmp_path)
             yield f"{name}{number} ".encode()
 
     (tmp_path / "none").write_bytes(b"of before")
-    contents = {tmp_path / name: pieces(name, n) for name, n in (("a", 3), ("none", 0), ("b", 2))}
+    contents = {
+        (tmp_path / name,): pieces(name, n) for name, n in (("a", 3), ("none", 0), ("b", 2))
+    }
     assert write_together(contents) == 15
     assert asked == ["a0", "b0", "a1", "b1", "a2"]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
         "a": b"a0 a1 a2 ",
         "b": b"b0 b1 ",
     }
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_files_of_the_same_content_are_files_of_their_own_and_encoded_once(tmp_path, size):
+    room = bytearray(size)
+
+    def pieces():
+        for number in range(3):
+            room[:] = bytes([number]) * size  # pieces may share their memory
+            yield memoryview(room)
+
+    paths = tmp_path / "a", tmp_path / "b"
+    assert write_together({paths: pieces()}) == 6 * size
+    wanted = b"".join(bytes([number]) * size for number in range(3))
+    assert [path.read_bytes() == wanted for path in paths] == [True, True]
+    assert len({path.stat().st_ino for path in paths}) == 2
 
 
 @pytest.mark.parametrize("size", [10, 3 << 20])
@@ -706,7 +724,7 @@ def test_a_disk_that_fills_up_is_told_of_the_file_it_was_about(tmp_path, monkeyp
 
     monkeypatch.setattr(os, "pwrite", pwrite)
     (tmp_path / "b").write_bytes(b"of before")
-    contents = {tmp_path / name: [bytes(size), bytes(size)] for name in "abc"}
+    contents = {(tmp_path / name,): [bytes(size), bytes(size)] for name in "abc"}
     with pytest.raises(FileError, match=r"/b: cannot be written .*full"):
         write_together(contents)
     assert [path.name for path in tmp_path.iterdir()] == ["b"]

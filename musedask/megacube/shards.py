@@ -33,6 +33,7 @@ from musedask.whole_files import send_to_disk
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, int, int]
 _Item = TypeVar("_Item")
+_Key = TypeVar("_Key")
 
 PARTIAL = ".partial"
 """Suffix of files that are being written; swept at the start and the end of a build."""
@@ -189,37 +190,41 @@ def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
     return size
 
 
-def write_together(contents: Mapping[Path, Iterable[bytes | memoryview]]) -> int:
+def write_together(contents: Mapping[tuple[Path, ...], Iterable[bytes | memoryview]]) -> int:
     """Write large files side by side, past the page cache, as :func:`write_atomically` does one.
 
     They take turns, piece by piece: while the disk takes large ones, others are
-    encoded. None gets its name before all are written.
+    encoded. None gets its name before all are written. Files of one key have
+    the same content, which is made once.
     """
     size = 0
     with ExitStack() as stack:
-        partials = {path: stack.enter_context(_appearing(path)) for path in contents}
+        partials = {
+            path: stack.enter_context(_appearing(path)) for paths in contents for path in paths
+        }
         with ExitStack() as opened:
             files = {}
             for path, partial in partials.items():
                 with _told_of(path):
                     files[path] = opened.enter_context(UncachedFile(partial))
-            for path, piece in _in_turn(contents):
-                with _told_of(path):
-                    files[path].write(piece)
+            for paths, piece in _in_turn(contents):
+                for path in paths:
+                    with _told_of(path):
+                        files[path].write(piece)
             for path, file in files.items():
                 with _told_of(path):
                     size += file.finish()
     return size
 
 
-def _in_turn(contents: Mapping[Path, Iterable[_Item]]) -> Iterator[tuple[Path, _Item]]:
+def _in_turn(contents: Mapping[_Key, Iterable[_Item]]) -> Iterator[tuple[_Key, _Item]]:
     """An item of each, then the next of each, until there are no more."""
-    waiting = deque((path, iter(items)) for path, items in contents.items())
+    waiting = deque((key, iter(items)) for key, items in contents.items())
     while waiting:
-        path, items = waiting.popleft()
+        key, items = waiting.popleft()
         for item in items:
-            yield path, item
-            waiting.append((path, items))
+            yield key, item
+            waiting.append((key, items))
             break
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from musedask.blocks import BlockResult
+from musedask.blocks import BlockResult, Slot
 from musedask.errors import InputError
 from musedask.megacube.layout import Layout
 from musedask.megacube.packing import mean_over_channels
@@ -66,9 +67,9 @@ def write_block(result: Any, layout: Layout, block_id: Shape = (0, 0, 0)) -> Arr
     # The images first: they are soon read again, and reach the disk beside the shards.
     size = write_sidecar(made, layout, block)
     size += write_together({
-        layout.shard(slot, block):
-            layout.codec(slot.variable).encode(made.planes[slot.plane], layout.block)
-        for slot in layout.slots
+        tuple(layout.shard(slot, block) for slot in slots):
+            layout.codec(variable).encode(made.planes[plane], layout.block)
+        for (plane, variable), slots in _alike(layout.slots).items()
     })  # fmt: skip
     # The system writes in any order: without this a power cut could leave a marker and no data.
     # All of a block at once, after it was written, so that the disk works while we encode.
@@ -79,6 +80,14 @@ def write_block(result: Any, layout: Layout, block_id: Shape = (0, 0, 0)) -> Arr
     receipt = np.empty((1, 1, 1), dtype=object)
     receipt[0, 0, 0] = Receipt(block, size)
     return receipt
+
+
+def _alike(slots: Iterable[Slot]) -> dict[tuple[int, str], list[Slot]]:
+    """The outputs by what is stored of them: statistics of the same exposures share maps."""
+    found: dict[tuple[int, str], list[Slot]] = {}
+    for slot in slots:
+        found.setdefault((slot.plane, slot.variable), []).append(slot)
+    return found
 
 
 def write_sidecar(made: BlockResult, layout: Layout, block: Shape) -> int:
