@@ -19,7 +19,7 @@ import xarray as xr
 
 from musedask.cube import DIMS
 from musedask.errors import FileError
-from musedask.megacube.layout import codec_of
+from musedask.megacube.layout import codec_of, shard_name
 from musedask.megacube.regions import Region, read_box
 from musedask.megacube.shards import Array, Shape, ShardCodec
 from musedask.uncached import ALIGNMENT, Bytes, laid_out
@@ -97,7 +97,7 @@ class StoredArray:
         end_z, end_y = min(first_z + self.block[0], nz), min(first_y + self.block[1], ny)
         scratch = np.empty(self.inner, self._codec.dtype)
         with ExitStack() as opened:
-            row = [self._open(f"c.{k}.{j}.{i}", opened, scratch) for i in range(self.n_shards_x)]
+            row = [self._open((k, j, i), opened, scratch) for i in range(self.n_shards_x)]
             for z, y in itertools.product(
                 range(first_z, end_z, depth), range(first_y, end_y, step)
             ):
@@ -118,9 +118,10 @@ class StoredArray:
         FileError
             If a shard cannot be read, or is damaged.
         """
-        return read_box(
-            self._codec, self.block, lambda at: Path(self.folder, "c.{}.{}.{}".format(*at)), region
-        )
+        return read_box(self._codec, self.block, self._shard_path, region)
+
+    def _shard_path(self, block: Shape) -> Path:
+        return Path(self.folder, shard_name(block))
 
     @property
     def _codec(self) -> ShardCodec:
@@ -138,10 +139,10 @@ class StoredArray:
         most = min(self.block[1], -(-self.shape[1] // height) * height)
         return depth, min(max(1, _BAND_BYTES // row_bytes) * height, most), self.shape[2]
 
-    def _open(self, name: str, opened: ExitStack, scratch: Array) -> _Shard:
+    def _open(self, block: Shape, opened: ExitStack, scratch: Array) -> _Shard:
         codec = self._codec
         z, y, x = (size // step for size, step in zip(self.block, self.inner, strict=True))
-        path = Path(self.folder, name)
+        path = self._shard_path(block)
         try:
             file = opened.enter_context(path.open("rb"))
         except FileNotFoundError:

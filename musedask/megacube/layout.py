@@ -113,7 +113,7 @@ class Layout:
 
     def shard(self, slot: Slot, block: Shape) -> Path:
         """File of an output's block."""
-        return Path(self.folder, slot.method, slot.variable, f"c.{_dotted(block)}")
+        return Path(self.folder, slot.method, slot.variable, shard_name(block))
 
     def marker(self, block: Shape) -> Path:
         """File that says with which key a block was made; the last that a task writes."""
@@ -152,6 +152,11 @@ class Layout:
                     k, j, i = map(int, match.groups())
                     found[k, j, i] = read_bytes(entry.path).hex()
         return found
+
+
+def shard_name(block: Shape) -> str:
+    """File of a block in an array's folder."""
+    return f"c.{_dotted(block)}"
 
 
 def codec_of(variable: str, inner: Shape) -> ShardCodec:
