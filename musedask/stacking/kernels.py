@@ -584,7 +584,6 @@ def _bilinear_run(f, v, m, step, n, fx, dfx, fy, dfy, skipped, scale, to_f, to_v
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
 def _lanczos_run(f, v, m, step, n, wx, wy, scale, to_f, to_v, acc):
     """The same over six rows and columns whose weights are the same everywhere."""
-    nan = np.float32(np.nan)
     sum_f, sum_v, sum_m = _place(acc, 0, 0), _place(acc, 1, 0), _place(acc, 2, 0)
     _set(sum_f, n, np.float32(0.0))
     _set(sum_v, n, np.float32(0.0))
@@ -593,12 +592,10 @@ def _lanczos_run(f, v, m, step, n, wx, wy, scale, to_f, to_v, acc):
         for i in range(LANCZOS_TAPS):
             at = j * step + 4 * i
             _add_tap(f + at, v + at, m + at, n, wx[i] * wy[j], sum_f, sum_v, sum_m)
-    flux, variance, weight = _floats(sum_f, n), _floats(sum_v, n), _floats(sum_m, n)
-    out_f, out_v = _floats(to_f, n), _floats(to_v, n)
-    for p in range(n):
-        factor = scale / weight[p]
-        out_f[p] = flux[p] * factor if weight[p] >= HALF else nan
-        out_v[p] = variance[p] * factor * factor if weight[p] >= HALF else nan
+    _settle(
+        _floats(sum_f, n), _floats(sum_v, n), _floats(sum_m, n), scale,
+        _floats(to_f, n), _floats(to_v, n),
+    )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -702,6 +699,22 @@ def _behind_rightmost(address, n):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _drift_run(along_x, slope_x, along_y, slope_y, taps, x, hi):
+    """From tile column ``x`` on: one run with the same taps, of Lanczos with the same weights.
+
+    Returns where it begins in the frame, against the tile, and the tile column behind it.
+    """
+    ux = along_x + slope_x * x
+    uy = along_y + slope_y * x
+    end = _run_end(along_x, slope_x, np.int64(np.floor(ux)), x, hi)
+    end = min(end, _run_end(along_y, slope_y, np.int64(np.floor(uy)), x, hi))
+    if taps > 2:
+        end = min(end, _phase_end(ux, slope_x, x, end))
+        end = min(end, _phase_end(uy, slope_y, x, end))
+    return ux, uy, end
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _drift_strip(
     source, row, c, masks, drift, lanczos, background, floor, scale, y_lo, y_hi, scratch,
     out_f, out_v, at,
@@ -730,16 +743,11 @@ def _drift_strip(
         x = row[COL_LO]
         hi = row[COL_HI]
         while x < hi:
-            ux = drift[y, 0] + drift[y, 1] * x
-            uy = drift[y, 2] + drift[y, 3] * x
-            ix = np.int64(np.floor(ux))
-            iy = np.int64(np.floor(uy))
-            end = _run_end(drift[y, 0], drift[y, 1], ix, x, hi)
-            end = min(end, _run_end(drift[y, 2], drift[y, 3], iy, x, hi))
+            ux, uy, end = _drift_run(
+                drift[y, 0], drift[y, 1], drift[y, 2], drift[y, 3], taps, x, hi
+            )
+            ix, iy = np.int64(np.floor(ux)), np.int64(np.floor(uy))
             r = y + iy - ry - before
-            if taps > 2:
-                end = min(end, _phase_end(ux, drift[y, 1], x, end))
-                end = min(end, _phase_end(uy, drift[y, 3], x, end))
             # Where no tap has a value, as in the corners of a field that is turned, none is made.
             shift = ix - rx - before
             a = min(max(x, first - taps + 1 - shift), end)
@@ -1302,11 +1310,12 @@ def _settle_median(inverse, square, n_valid, c_n, variance):
         number = n_valid[p]
         if number < n2:
             n = np.int64(number)
-            variance[p] = _median_error(inverse[p], square[p], number, factor[n], growth[n])
-            if n == 2:
-                variance[p] = _pair_error(inverse[p], square[p], factor[2])
-            elif n == 0:
+            if n == 0:
                 variance[p] = nan
+            elif n == 2:
+                variance[p] = _pair_error(inverse[p], square[p], factor[2])
+            else:
+                variance[p] = _median_error(inverse[p], square[p], number, factor[n], growth[n])
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -1835,8 +1844,7 @@ def _store_rows(outs, at, lo, hi, tx, first_y, first_x, stages, stage, planes):
         for y in range(max(lo, first_y), min(hi, first_y + height)):
             # By addresses: a slice of planes does not tell that its rows are without gaps.
             to = _address(planes) + i * planes.strides[0] + (y - first_y) * planes.strides[1]
-            row = carray(_pointer(to), (width,), np.float32)
-            row[:] = _line(outs, i, (at + y - lo) * tx + first_x, width)
+            _copy(_place(outs, i, (at + y - lo) * tx + first_x), to, width)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1946,8 +1954,8 @@ def _fill_strip(
     if row[GATHERED] >= 0:
         found_f, found_v = gathered[0, row[GATHERED], c], gathered[1, row[GATHERED], c]
         for y in range(y_lo, y_hi):
-            _line(out_f, y - s_lo, a, b - a)[:] = _line(found_f, y, a, b - a)
-            _line(out_v, y - s_lo, a, b - a)[:] = _line(found_v, y, a, b - a)
+            _copy(_place(found_f, y, a), _place(out_f, y - s_lo, a), b - a)
+            _copy(_place(found_v, y, a), _place(out_v, y - s_lo, a), b - a)
     elif row[KIND] == COPY:
         a, b = _copy_strip(
             source, row, c, masks, background, floor, scale, y_lo, y_hi, scratch,
@@ -1990,6 +1998,15 @@ def _fill_all(
             if white.shape[0]:
                 _add_white(out_f, s_lo, first_y, first_x, a, b, white[e], white_n[e])
     return min(left, right), right
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _place_of_strip(planes, channel, outs, held, s_lo, direct):
+    """Address of the strip's first pixel in plane 0, and the bytes from plane to plane."""
+    if direct:
+        at = channel * planes.strides[1] + s_lo * planes.strides[2]
+        return _address(planes) + at, planes.strides[0]
+    return _address(outs) + 4 * held, outs.strides[0]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -2075,10 +2092,7 @@ def stack_slab(
                 background[:, c], floor[:, c], scale, s_lo, s_hi, scratch, values, variances,
                 held, padded, white, white_n,
             )  # fmt: skip
-            to, to_step = _address(outs) + 4 * held, outs.strides[0]
-            if direct:
-                to = _address(planes) + (first + c) * planes.strides[1] + 4 * s_lo * tx
-                to_step = planes.strides[0]
+            to, to_step = _place_of_strip(planes, first + c, outs, held, s_lo, direct)
             for k in range(sizes.shape[0]):
                 members = selections[k, : sizes[k]]
                 network = networks[network_ends[k] : network_ends[k + 1]]
