@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import sys
 import time
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -14,6 +17,7 @@ import dask.config
 import distributed
 import psutil
 import pytest
+from distributed.comm.core import CommClosedError
 
 from musedask.cluster import (
     GIB,
@@ -24,6 +28,7 @@ from musedask.cluster import (
     memory_of,
     open_cluster,
     open_now,
+    worker_end,
 )
 from musedask.cluster.performance import performance_report
 from musedask.cluster.sizes import allocated_cores, allocated_memory
@@ -68,6 +73,39 @@ def test_processes_run_one_job_at_a_time_and_listen_to_this_machine_only():
         addresses = [*cluster.client.nthreads(), cluster.client.scheduler.address]
         assert all(address.startswith("tls://127.0.0.1:") for address in addresses)
         assert cluster.client.submit(process_id).result() != os.getpid()
+
+
+async def report_for_ever(dask_worker):
+    """Let a worker be about to tell the scheduler that it lives, on a connection that never is."""
+    dask_worker.rpc.available.clear()
+    dask_worker.rpc._connect = lambda addr, timeout=None: asyncio.sleep(60)
+    asyncio.get_running_loop().create_task(dask_worker.heartbeat())
+
+
+def test_a_worker_that_is_stopped_while_it_reports_says_nothing(capfd):
+    with open_cluster(ClusterConfig(kind="local", workers=1)) as cluster:
+        cluster.client.run(report_for_ever)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("wanted", ["this_is_for_a_test", ["this_is_for_a_test"]])
+def test_what_dasks_configuration_loads_into_workers_is_loaded(tmp_path, monkeypatch, wanted):
+    (tmp_path / "this_is_for_a_test.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with (
+        dask.config.set({"distributed.worker.preload": wanted}),
+        open_cluster(ClusterConfig(kind="local", workers=1)) as cluster,
+    ):
+        (loaded,) = cluster.client.run(lambda: "this_is_for_a_test" in sys.modules).values()
+    assert loaded
+
+
+def test_what_else_a_worker_has_to_say_is_not_lost():
+    closing, other = CommClosedError("ConnectionPool closing."), CommClosedError("in <TCP>: Stream")
+    for error, said in ((closing, False), (other, True), (ValueError("closing"), True)):
+        record = logging.LogRecord("distributed.worker", 40, "", 1, "", (), (None, error, None))
+        assert worker_end.is_worth_saying(record) is said
+    assert worker_end.is_worth_saying(logging.LogRecord("x", 40, "", 1, "", (), None))
 
 
 def test_a_scheduler_elsewhere_is_used_by_its_address():

@@ -81,7 +81,7 @@ def _own(config: ClusterConfig, stage: str, prefix: str) -> Iterator[Cluster]:
     """Workers on this machine, which nobody else can reach."""
     from distributed import Client, LocalCluster
 
-    from musedask.cluster import certificates
+    from musedask.cluster import certificates, worker_end
 
     processes = config.kind == "local"
     memory = memory_of(config)
@@ -102,10 +102,19 @@ def _own(config: ClusterConfig, stage: str, prefix: str) -> Iterator[Cluster]:
             # What esorex takes is not in the worker's own memory: the reduction's gate counts it.
             memory_limit=0,
             silence_logs=logging.ERROR,
+            preload=[*_preloads(), worker_end.__name__],
         )
         stack.callback(cluster.close, timeout=10)
         client = stack.enter_context(Client(cluster, set_as_default=True))
         yield Cluster(config.kind, client, workers, memory)
+
+
+def _preloads() -> list[str]:
+    """What Dask's own configuration has each worker load."""
+    import dask.config
+
+    found = dask.config.get("distributed.worker.preload")
+    return [found] if isinstance(found, str) else list(found)
 
 
 @contextmanager
