@@ -50,7 +50,7 @@ def _block(block_id: tuple[int, int, int]) -> Any:
     planes = rng.uniform(1, 9, (len(_VARIABLES), *shape)).astype(np.float32)
     planes[2] = 2  # the number of exposures
     out = np.empty((1, 1, 1), object)
-    out[0, 0, 0] = BlockResult(planes, np.ones((2, *shape[1:]), np.float32))
+    out[0, 0, 0] = BlockResult.of_planes(planes, np.ones((2, *shape[1:]), np.float32), _INNER)
     return out
 
 

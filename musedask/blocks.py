@@ -19,16 +19,37 @@ import xarray as xr
 from musedask.errors import InputError, MissingError
 from musedask.wording import counted
 
+Floats32 = np.ndarray[Any, np.dtype[np.float32]]
+
 
 @dataclass(frozen=True)
 class BlockResult:
     """What one task makes."""
 
-    planes: np.ndarray[Any, np.dtype[np.float32]]
-    """All outputs, float32 (plane, wavelength, y, x); NaN is missing."""
-    white: np.ndarray[Any, np.dtype[np.float32]]
+    parts: Floats32
+    """All outputs, float32 (plane, k, j, i, wavelength, y, x), cut into the inner chunks (k, j, i)
+    of a shard, each of which lies in one piece: made in this form they are written as they are.
+    NaN is missing, and what lies beyond the block's edge."""
+    shape: tuple[int, int, int]
+    """Voxels of the block along wavelength, y, x."""
+    white: Floats32
     """Mean over the block's channels, float32 (exposure, y, x), on the grid, of each
     exposure that touches the tile, in the order of :attr:`BlockPlan.touching`."""
+
+    @classmethod
+    def of_planes(
+        cls, planes: Floats32, white: Floats32, inner: tuple[int, int, int]
+    ) -> BlockResult:
+        """Cut planes, float32 (plane, wavelength, y, x), into chunks of ``inner`` voxels."""
+        _, nz, ny, nx = planes.shape
+        return cls(cut(planes, inner), (nz, ny, nx), white)
+
+    @property
+    def planes(self) -> Floats32:
+        """All outputs put together, float32 (plane, wavelength, y, x)."""
+        (nz, ny, nx), (n, nk, nj, ni, dz, dy, dx) = self.shape, self.parts.shape
+        whole = self.parts.transpose(0, 1, 4, 2, 5, 3, 6).reshape(n, nk * dz, nj * dy, ni * dx)
+        return whole[:, :nz, :ny, :nx]
 
 
 @dataclass(frozen=True)
@@ -40,7 +61,10 @@ class Slot:
     variable: str
     """Variable of the cube schema: ``flux``, ``variance``..."""
     plane: int
-    """Index on the first axis of :attr:`BlockResult.planes`; several slots may share one."""
+    """Index on the first axis of :attr:`BlockResult.parts`; several slots may share one."""
+    factor: float = 1.0
+    """What the plane's values are multiplied by: exposures of one length have an exposure time
+    that follows from their number."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +149,23 @@ class Stack(Mapping[str, xr.Dataset]):
             f"{', '.join(self.cubes)} "
             f"on {nz} x {ny} x {nx} voxels in {counted(len(self.plan.keys), 'block')}"
         )
+
+
+def parts_shape(
+    n_planes: int, shape: tuple[int, int, int], inner: tuple[int, int, int]
+) -> tuple[int, int, int, int, int, int, int]:
+    """Shape of :attr:`BlockResult.parts` of a block of ``shape`` voxels."""
+    nk, nj, ni = (-(-n // step) for n, step in zip(shape, inner, strict=True))
+    return n_planes, nk, nj, ni, *inner
+
+
+def cut(planes: Floats32, inner: tuple[int, int, int]) -> Floats32:
+    """Cut planes (plane, wavelength, y, x) into parts as in :attr:`BlockResult.parts`."""
+    n, nk, nj, ni, dz, dy, dx = parts_shape(len(planes), planes.shape[1:], inner)
+    beyond = [nk * dz - planes.shape[1], nj * dy - planes.shape[2], ni * dx - planes.shape[3]]
+    whole = np.pad(planes, [(0, 0), *((0, size) for size in beyond)], constant_values=np.nan)
+    parts = whole.reshape(n, nk, dz, nj, dy, ni, dx).transpose(0, 1, 3, 5, 2, 4, 6)
+    return np.ascontiguousarray(parts, np.float32)
 
 
 def check_chunks(sizes: tuple[int, ...], axis: str) -> None:

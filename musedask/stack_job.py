@@ -41,8 +41,9 @@ logger = logging.getLogger(__name__)
 
 BASE_MEMORY = 300 << 20
 """Resident size of Python with its libraries and compiled kernels, about."""
-_COPIES = 2
-"""Planes' worth of a block that a task holds beside the planes: what is being written."""
+_COPIES = 1
+"""Planes' worth of a block that a task holds beside the planes: their edges, and what is being
+encoded."""
 
 
 @dataclass(frozen=True)

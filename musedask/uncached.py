@@ -145,8 +145,16 @@ class UncachedFile:
         _kept.rooms += [self._room, self._other]
         os.close(self._descriptor)
 
-    def write(self, piece: bytes | memoryview) -> None:
-        """Add bytes; they are copied, and may change afterwards.
+    def write(self, piece: bytes | memoryview, *, lasts: bool = False) -> None:
+        """Add bytes; they are copied, and may change afterwards, unless they are to last.
+
+        Parameters
+        ----------
+        piece
+            The next bytes of the file.
+        lasts
+            Whether they stay as they are until the file is finished: then they
+            go to the disk from where they lie, if that is :func:`in_phase`.
 
         Raises
         ------
@@ -154,6 +162,8 @@ class UncachedFile:
             If these, or some before, cannot be written.
         """
         rest = np.frombuffer(piece, np.uint8)
+        if lasts and rest.size >= self._room.size and not self._filled:
+            rest = self._send_in_place(rest)
         while rest.size:
             n = min(rest.size, self._room.size - self._filled)
             self._room[self._filled : self._filled + n] = rest[:n]
@@ -180,16 +190,28 @@ class UncachedFile:
         os.ftruncate(self._descriptor, size)
         return size
 
+    def _send_in_place(self, piece: Bytes) -> Bytes:
+        """Let the disk have what it takes from where it lies; the rest is given back."""
+        if not in_phase(piece, self._sent):
+            return piece
+        end = piece.size // ALIGNMENT * ALIGNMENT
+        self._submit(piece[:end])
+        return piece[end:]
+
     def _send(self) -> None:
-        """Let the disk have the full room, once the other one is there."""
+        """Let the disk have the full room, and fill the other one."""
+        self._submit(self._room)
+        self._filled = 0
+        self._room, self._other = self._other, self._room
+
+    def _submit(self, data: Bytes) -> None:
+        """Let the disk have the next bytes, once those before are there."""
         if self._disk is None:
             self._disk = ThreadPoolExecutor(1, thread_name_prefix="write")
             bypass_cache(self._descriptor)
         self._wait()
-        self._going = self._disk.submit(write_all, self._descriptor, self._room.data, self._sent)
-        self._sent += self._filled
-        self._filled = 0
-        self._room, self._other = self._other, self._room
+        self._going = self._disk.submit(write_all, self._descriptor, data.data, self._sent)
+        self._sent += data.size
 
     def _wait(self) -> None:
         going, self._going = self._going, None

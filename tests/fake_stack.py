@@ -70,7 +70,7 @@ def expected(shape: tuple[int, int, int], fields: tuple[Field, ...]) -> np.ndarr
     return np.stack(planes).astype(np.float32)
 
 
-def _kernel(block_id, shape, chunks, fields, touching, delay):
+def _kernel(block_id, shape, chunks, inner, fields, touching, delay):
     region = tuple(
         slice(sum(sizes[:n]), sum(sizes[: n + 1]))
         for sizes, n in zip(chunks, block_id, strict=True)
@@ -85,7 +85,7 @@ def _kernel(block_id, shape, chunks, fields, touching, delay):
     white = np.empty((len(inside), *planes.shape[2:]), np.float32)
     for place, n in enumerate(inside):
         white[place] = expected(shape, (fields[n],))[(0, *region)].mean(axis=0)
-    result = BlockResult(planes, white)
+    result = BlockResult.of_planes(planes, white, inner)
     with _LOCK:
         CALLS[block_id] += 1
         ALIVE[0] += 1
@@ -138,7 +138,13 @@ def fake_stack(
             keys[k, j, i] = hashlib.sha256(text.encode()).hexdigest()[:32]
     ones = tuple((1,) * n for n in plan.n_blocks)
     kernel = partial(
-        _kernel, shape=shape, chunks=chunks, fields=fields, touching=touching, delay=delay
+        _kernel,
+        shape=shape,
+        chunks=chunks,
+        inner=inner,
+        fields=fields,
+        touching=touching,
+        delay=delay,
     )
     results = da.map_blocks(
         kernel, chunks=ones, dtype=object, meta=np.empty((0, 0, 0), object), name=None

@@ -13,7 +13,7 @@ from benchmarks import reference
 from benchmarks.exposures import grid_header, make_exposures
 from benchmarks.jobs import DataSpec
 from musedask import CubeGrid, StackOptions, export_fits, open_exposures
-from musedask.blocks import Slot
+from musedask.blocks import Slot, cut
 from musedask.fits import FitsCube
 from musedask.grid import CubeGrid as Grid
 from musedask.megacube.shards import ShardCodec
@@ -30,8 +30,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kernels")
 
 
-def block_of(folder: Path, spec: DataSpec, methods: tuple[str, ...], resampling: str) -> Any:
-    """What makes the only block of a small stack, its files, and its outputs' places."""
+def block_of(
+    folder: Path, spec: DataSpec, methods: tuple[str, ...], resampling: str,
+    **cut: Any,
+) -> Any:  # fmt: skip
+    """What makes the first block of a small stack, its files, and its outputs' places.
+
+    ``cut``: ``depth`` and ``inner``, to cut the stack otherwise than it would be.
+    """
     files = make_exposures(spec, folder, LIMIT)
     grid: Grid = CubeGrid.from_header(grid_header(spec))
     options = StackOptions(methods, resampling)
@@ -41,8 +47,8 @@ def block_of(folder: Path, spec: DataSpec, methods: tuple[str, ...], resampling:
     slots = slots_of(methods)
     rules = tuple(float(r) for r in rules_array(options.clipping, options.mpdaf_clipping))
     _, specs = plan_blocks(grid, members, slots, rules, options, [None] * len(members))
-    n = len(members)
-    return (lambda: make_block(0, specs[0, 0], np.ones(n), None, [None] * n)), files, slots
+    n, tile = len(members), replace(specs[0, 0], **cut)
+    return (lambda: make_block(0, tile, np.ones(n), None, [None] * n)), files, slots
 
 
 def plane(made: Any, slots: tuple[Slot, ...], method: str, variable: str) -> Any:
@@ -92,6 +98,41 @@ def test_statistics_of_many(n: int, folder: Path, benchmark: Any) -> None:
     assert (clipped < number).any()
 
 
+def test_nothing_of_an_earlier_block_lies_beyond_the_edges(folder: Path) -> None:
+    """Rooms are used again: what is stored must not depend on what was in them."""
+    cut = {"depth": 3, "inner": (2, 32, 40)}
+    make, _, _ = block_of(folder, SPEC, ("median", "mean"), "bilinear", **cut)
+    before = make()
+    before.parts[:] = 7.0
+    lay_at = before.parts.ctypes.data
+    del before
+    made = make()
+    assert made.parts.ctypes.data == lay_at
+    nz, ny, nx = made.shape
+    n_planes, nk, nj, ni, dz, dy, dx = made.parts.shape
+    assert all(
+        have > size for have, size in zip((nk * dz, nj * dy, ni * dx), made.shape, strict=False)
+    )
+    whole = made.parts.transpose(0, 1, 4, 2, 5, 3, 6).reshape(n_planes, nk * dz, nj * dy, ni * dx)
+    inside = np.zeros(whole.shape, bool)
+    inside[:, :nz, :ny, :nx] = True
+    assert np.isnan(whole[~inside]).all()
+    assert not (whole[inside] == 7.0).all()
+
+
+@pytest.mark.parametrize("inner", [(1, 88, 88), (3, 40, 100), (2, 7, 9), (4, 1, 88)])
+@pytest.mark.parametrize("methods", [("median",), ("mean", "clipped")])
+def test_a_block_is_the_same_however_it_is_cut(
+    inner: tuple[int, int, int], methods: tuple[str, ...], folder: Path
+) -> None:
+    make, _, _ = block_of(folder, SPEC, methods, "bilinear")
+    make_cut, _, _ = block_of(folder, SPEC, methods, "bilinear", inner=inner)
+    whole, parts = make(), make_cut()
+    assert parts.parts.shape[4:] == inner
+    np.testing.assert_array_equal(parts.planes, whole.planes)
+    np.testing.assert_array_equal(parts.white, whole.white)
+
+
 def test_reading_a_run_of_channels(folder: Path, benchmark: Any) -> None:
     files = make_exposures(SPEC, folder, LIMIT)
     source = open_exposures([files[0]])[0].encoding["fits"]
@@ -104,12 +145,13 @@ def test_reading_a_run_of_channels(folder: Path, benchmark: Any) -> None:
 
 @pytest.mark.parametrize(("dtype", "level"), [("<f4", None), ("<u2", 1)])
 def test_encoding_a_shard(dtype: str, level: int | None, benchmark: Any) -> None:
-    values = np.random.default_rng(1).integers(0, 12, (8, 96, 96)).astype(dtype)
+    values = np.random.default_rng(1).integers(0, 12, (8, 96, 96)).astype(np.float32)
     codec = ShardCodec((8, 48, 48), dtype, 0, level)
-    pieces = benchmark(lambda: [bytes(piece) for piece in codec.encode(values, values.shape)])
-    size = sum(map(len, pieces))
-    assert size < 1.01 * values.nbytes + 4096
-    assert size > values.nbytes if level is None else size < 0.7 * values.nbytes
+    (parts,) = cut(values[None], codec.inner)
+    pieces = benchmark(lambda: [bytes(piece) for piece in codec.encode(parts, values.shape)])
+    size, whole = sum(map(len, pieces)), values.size * np.dtype(dtype).itemsize
+    assert size < 1.01 * whole + 4096
+    assert size > whole if level is None else size < 0.7 * whole
 
 
 def test_export_of_a_cube(folder: Path, tmp_path: Path, benchmark: Any) -> None:

@@ -658,7 +658,7 @@ print(kernels.stack_slab.stats.cache_path)
 if len(sys.argv) > 1:
     import numpy as np
     with console.compilation_said():
-        kernels._drop(np.zeros(1, np.uint8), *np.zeros((3, 1), np.float32))
+        kernels._drop(np.zeros(1, np.uint8), *np.zeros((2, 1), np.float32))
     print(sum(kernels._drop.stats.cache_misses.values()))
 """
 
@@ -683,9 +683,14 @@ def test_compiled_kernels_go_to_the_users_cache_where_the_package_cannot_hold_th
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
+    def answered(running):
+        out, err = running.communicate(timeout=300)
+        assert running.returncode == 0, err
+        return out, err
+
     both = [start(), start()]
-    answers = [running.communicate(timeout=300) for running in both]
-    answers.append(start().communicate(timeout=300))
+    answers = [answered(running) for running in both]
+    answers.append(answered(start()))
     for out, _ in answers:
         assert Path(out.split()[0]).is_relative_to(home)
     said = [err.count("compiling the kernels: once per machine") for _, err in answers]

@@ -27,6 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr_arrays import sharded_array
 
+from musedask.blocks import cut
 from musedask.cube import check_cube
 from musedask.errors import FileError, InputError, MissingError
 from musedask.megacube import (
@@ -388,9 +389,9 @@ def test_blocks_of_a_build_that_was_given_up_are_used_and_it_is_swept(tmp_path):
 def test_a_shard_that_becomes_empty_goes(tmp_path):
     file = tmp_path / "c.0"
     codec = ShardCodec((1, 2, 2), "<f4", np.nan)
-    write_atomically(file, codec.encode(np.ones((1, 2, 2), np.float32), (1, 2, 2)))
+    write_atomically(file, codec.encode(np.ones((1, 1, 1, 1, 2, 2), np.float32), (1, 2, 2)))
     assert file.exists()
-    write_atomically(file, codec.encode(np.full((1, 2, 2), np.nan, np.float32), (1, 2, 2)))
+    write_atomically(file, codec.encode(np.full((1, 1, 1, 1, 2, 2), np.nan, np.float32), (1, 2, 2)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -699,12 +700,9 @@ def test_files_that_are_written_together_take_turns_and_hold_their_own(tmp_path)
 
 @pytest.mark.parametrize("size", [10, 3 << 20])
 def test_files_of_the_same_content_are_files_of_their_own_and_encoded_once(tmp_path, size):
-    room = bytearray(size)
-
     def pieces():
         for number in range(3):
-            room[:] = bytes([number]) * size  # pieces may share their memory
-            yield memoryview(room)
+            yield memoryview(bytes([number]) * size)
 
     paths = tmp_path / "a", tmp_path / "b"
     assert write_together({paths: pieces()}) == 6 * size
@@ -747,9 +745,25 @@ def test_zarr_python_reads_our_shards(data):
     with tempfile.TemporaryDirectory() as folder:
         codec = ShardCodec(inner, dtype, fill, level)
         array = sharded_array(folder, "a", shape, shard, codec)
-        write_atomically(Path(folder, "a", "c.0.0.0"), codec.encode(values, shard))
+        (parts,) = cut(values[None], inner)
+        write_atomically(Path(folder, "a", "c.0.0.0"), codec.encode(parts, shard))
         want = np.where(np.isnan(values), fill, values).astype(dtype)
         np.testing.assert_array_equal(array[:], want)
+
+
+@pytest.mark.parametrize("level", [None, 1])
+@pytest.mark.parametrize("factor", [1.0, 903.7])
+def test_values_are_stored_times_a_factor(tmp_path, level, factor):
+    codec = ShardCodec((2, 3, 4), "<f4", 0.0, level)
+    number = np.random.default_rng(3).integers(0, 300, (4, 6, 8)).astype(np.float32)
+    number[0, :3, :4] = np.nan
+    (parts,) = cut(number[None], codec.inner)
+    array = sharded_array(tmp_path, "a", number.shape, number.shape, codec)
+    pieces = codec.encode(parts, number.shape, factor)
+    write_atomically(tmp_path / "a" / "c.0.0.0", pieces)
+    np.testing.assert_array_equal(
+        array[:], np.nan_to_num(number.astype(float) * factor).astype("f4")
+    )
 
 
 @settings(deadline=None)

@@ -19,9 +19,11 @@ from musedask.cube import FLUX_UNITS, check_cube
 from musedask.errors import InputError, MissingError, MusedaskWarning
 from musedask.grid import CubeGrid
 from musedask.masks import ExposureMask
+from musedask.megacube import open_megacube, write_megacube
 from musedask.offsets import Offset, OffsetTable
 from musedask.spectral import SpectralAxis
 from musedask.stacking import Clipping, MpdafClipping, plan, stack
+from musedask.stacking.statistics import METHODS
 
 SHAPE = (4, 6, 8)
 
@@ -59,6 +61,77 @@ def assert_weighted(found: xr.Dataset, cubes: list[xr.Dataset], weights: Any) ->
     np.testing.assert_allclose(
         found["variance"].values, (w**2 * variance).sum(axis=0) / total**2, rtol=1e-5
     )
+
+
+class TestExposureTime:
+    """Of exposures that last equally long it is their number times a factor."""
+
+    def cubes(self, times: list[float]) -> list[xr.Dataset]:
+        return [
+            cube.assign_coords(exptime=time)
+            for cube, time in zip(cubes_of(len(times)), times, strict=True)
+        ]
+
+    @pytest.mark.parametrize("methods", [("median",), ("mean", "median_odd"), METHODS])
+    @pytest.mark.parametrize("time", [1.0, 903.7])
+    def test_of_one_length(self, methods: tuple[str, ...], time: float, tmp_path: Path) -> None:
+        cubes = self.cubes([time] * 4)
+        made = stack(cubes, None, CubeGrid.from_cube(cubes[0]), methods=methods)
+        assert {(s.variable, s.factor) for s in made.plan.slots if s.factor != 1} <= {
+            ("exposure_time", time)
+        }
+        write_megacube(made, tmp_path / "m.zarr")
+        stored = open_megacube(tmp_path / "m.zarr")
+        for method in methods:
+            lazy, kept = made[method].compute(), stored[method].compute()
+            number = lazy["n_exposures"].values
+            assert number.max() > 1
+            wanted = (time * number.astype(float)).astype(np.float32)
+            np.testing.assert_array_equal(kept["n_exposures"], number)
+            np.testing.assert_array_equal(lazy["exposure_time"], wanted)
+            np.testing.assert_array_equal(kept["exposure_time"], wanted)
+
+    @pytest.mark.parametrize("weights", ["exptime", "equal"])
+    @pytest.mark.parametrize("method", ["median", "mean", "clipped", "clipped_mpdaf"])
+    def test_of_several_lengths(self, method: str, weights: str, tmp_path: Path) -> None:
+        times = [300.0, 903.7, 77.0]
+        cubes = self.cubes(times)
+        # Nothing is clipped.
+        options: Any = {"clipping": Clipping(nsigma=1e3), "mpdaf_clipping": MpdafClipping(nmax=0)}
+        grid = CubeGrid.from_cube(cubes[0])
+        made = stack(cubes, None, grid, methods=(method,), weights=weights, **options)
+        assert all(slot.factor == 1 for slot in made.plan.slots)
+        write_megacube(made, tmp_path / "m.zarr")
+        valid = np.isfinite(arrays_of(cubes)[0])
+        wanted = (np.array(times)[:, None, None, None] * valid).sum(axis=0)
+        for found in (made[method], open_megacube(tmp_path / "m.zarr")[method]):
+            np.testing.assert_array_equal(found["n_exposures"].values, valid.sum(axis=0))
+            np.testing.assert_allclose(found["exposure_time"].values, wanted, rtol=1e-6)
+
+
+class TestTwoValues:
+    """The clipping compares them by the variance of their difference."""
+
+    @pytest.mark.parametrize("absent", [None, 0, 1, 2])
+    @pytest.mark.parametrize(("sigmas", "kept"), [(4.9, 2), (5.1, 1)])
+    def test_the_higher_one_goes_where_they_differ_too_much(
+        self, sigmas: float, kept: int, absent: int | None
+    ) -> None:
+        variances = [3.0, 13.0]
+        fluxes = [0.0, sigmas * 4.0]  # sigma of the difference is 4
+        if absent is not None:
+            fluxes.insert(absent, np.nan)
+            variances.insert(absent, 1.0)
+        cubes = [
+            memory_cube(np.full(SHAPE, flux, np.float32), np.full(SHAPE, v, np.float32), n)
+            for n, (flux, v) in enumerate(zip(fluxes, variances, strict=True))
+        ]
+        grid = CubeGrid.from_cube(cubes[0])
+        rules = Clipping(nsigma=5.0, fraction=0.0, peak=0.0, wing=0.0)
+        found = stack(cubes, None, grid, methods=("clipped",), clipping=rules)["clipped"]
+        assert (found["n_exposures"].values == kept).all()
+        wanted = 0.0 if kept == 1 else np.nanmean(fluxes)
+        np.testing.assert_allclose(found["flux"].values, wanted, atol=1e-5)
 
 
 class TestWeights:

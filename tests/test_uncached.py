@@ -72,6 +72,46 @@ def test_a_file_holds_all_pieces_in_order_and_not_a_byte_more(tmp_path, size, st
     assert (tmp_path / "a").read_bytes() == content
 
 
+@pytest.mark.parametrize("skew", [0, 8, ALIGNMENT - 1])
+@pytest.mark.parametrize("sizes", [
+    (3 * ROOM,), (3 * ROOM + 5, 100), (5, 3 * ROOM), (ROOM, ROOM, ROOM + 1, ROOM),
+    (ALIGNMENT, 4 * ROOM), (4 * ROOM, 7, 4 * ROOM + 9, 4 * ROOM),
+])  # fmt: skip
+def test_pieces_that_last_are_the_same_file(tmp_path, sizes, skew):
+    pieces = []
+    for size in sizes:
+        piece = aligned_room(skew + size)[skew:]
+        piece[:] = np.frombuffer(some_bytes(size), np.uint8)
+        pieces.append(piece)
+    with UncachedFile(tmp_path / "a") as file:
+        for piece in pieces:
+            file.write(piece.data, lasts=True)
+        assert file.finish() == sum(sizes)
+    assert (tmp_path / "a").read_bytes() == b"".join(bytes(piece) for piece in pieces)
+
+
+@pytest.mark.parametrize(("lasts", "skew", "is_copied"), [
+    (True, 0, False), (True, 8, True), (False, 0, True),
+])  # fmt: skip
+def test_only_what_lasts_and_lies_as_in_the_file_is_written_from_where_it_lies(
+    tmp_path, monkeypatch, lasts, skew, is_copied
+):
+    room = aligned_room(skew + 3 * ROOM + 5)
+    real, copied = os.pwrite, []
+
+    def pwrite(descriptor, data, offset):
+        if len(data) > 5:  # what is left is too short for the disk to take it directly
+            copied.append(not np.shares_memory(np.frombuffer(data, np.uint8), room))
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with UncachedFile(tmp_path / "a") as file:
+        file.write(room[skew:].data, lasts=lasts)
+        file.finish()
+    assert set(copied[:1]) == {is_copied}
+    assert (tmp_path / "a").read_bytes() == bytes(room[skew:])
+
+
 def test_a_disk_that_refuses_gets_everything_through_the_cache(tmp_path, refused):
     content = some_bytes(5 * ROOM + 11)
     write(tmp_path / "a", content, 999)

@@ -1,29 +1,27 @@
-"""Compiled loops between a block's planes and what is written of them."""
+"""Compiled loops between a block's parts and what is written of them."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import njit
 
 _KEEPS_NAN = {"contract", "reassoc", "nsz", "arcp"}
 """The fast-math flags that keep NaN meaningful."""
 
-_ROWS = 8
-"""Rows whose sums stay in the processor's first cache while all channels are added."""
-_copy_bytes = types.ExternalFunction("memcpy", types.intp(types.intp, types.intp, types.uintp))
-"""The C library's, on addresses."""
+_RUN = 1024
+"""Pixels whose sums stay in the processor's first cache while all channels are added."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
-def pack_chunk(values, z, y, x, fill, chunk):
-    """Fill an inner chunk with the values from (z, y, x) on; NaN, and what lies beyond, is fill.
+def convert_chunk(values, factor, fill, chunk):
+    """Bring an inner chunk's values, times a factor, into its type; NaN becomes fill.
 
     Parameters
     ----------
     values : float32 (z, y, x)
         In C order.
-    z, y, x : int
-        Where the chunk begins, inside of ``values``.
+    factor : float
+        1, as a rule.
     fill : the chunk's type
         Value of what was never written: NaN or 0.
     chunk : any number (z, y, x)
@@ -34,67 +32,67 @@ def pack_chunk(values, z, y, x, fill, chunk):
     bool
         Whether there is anything but fill.
     """
-    depth = min(chunk.shape[0], values.shape[0] - z)
-    height = min(chunk.shape[1], values.shape[1] - y)
-    width = min(chunk.shape[2], values.shape[2] - x)
-    # Rows are short: a loop over one spends most of its time on what is left of a vector. They
-    # are copied, and then a whole channel is looked at.
-    channel = np.full(chunk.shape[1:], np.nan, np.float32)
-    target = channel.ctypes.data
-    first = values.ctypes.data + 4 * ((z * values.shape[1] + y) * values.shape[2] + x)
-    some = False
-    for k in range(depth):
-        for j in range(height):
-            row = first + 4 * (k * values.shape[1] + j) * values.shape[2]
-            _copy_bytes(target + 4 * j * channel.shape[1], row, 4 * width)
-        some |= _convert(channel.reshape(-1), fill, chunk[k].reshape(-1))
-    chunk[depth:] = fill
-    return some
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
-def _convert(values, fill, out):
-    """NaN becomes fill; whether there is anything but fill."""
+    source, target = values.reshape(-1), chunk.reshape(-1)
     n = np.int32(0)
     nothing = np.float32(fill)
-    for i in range(values.size):
-        some = (values[i] == values[i]) & (values[i] != nothing)
-        out[i] = values[i] if some else fill
+    if factor == 1.0:  # without the way over float64
+        for i in range(source.size):
+            some = (source[i] == source[i]) & (source[i] != nothing)
+            target[i] = source[i] if some else fill
+            n += np.int32(1) if some else np.int32(0)
+        return n > 0
+    for i in range(source.size):
+        value = np.float32(factor * np.float64(source[i]))
+        some = (value == value) & (value != nothing)
+        target[i] = value if some else fill
         n += np.int32(1) if some else np.int32(0)
     return n > 0
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
-def mean_over_channels(flux):
+def has_values(values):
+    """Whether there is anything but NaN in float32 (z, y, x), in C order."""
+    flat = values.reshape(-1)
+    i = 0
+    while i < flat.size and flat[i] != flat[i]:
+        i += 1
+    return i < flat.size
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
+def mean_over_channels(parts):
     """Mean over the channels without what is NaN or infinite, and how many entered it.
 
     Parameters
     ----------
-    flux : float32 (z, y, x)
+    parts : float32 (k, j, i, z, y, x)
+        A block's plane, cut into inner chunks (k, j, i).
 
     Returns
     -------
-    mean, number : float32 (y, x)
+    mean, number : float32 (j, i, y, x)
         NaN where none did.
     """
-    depth, height, width = flux.shape
-    mean = np.empty((height, width), np.float32)
-    number = np.empty((height, width), np.float32)
-    total = np.empty((_ROWS, width), np.float64)
-    count = np.empty((_ROWS, width), np.float32)
-    for first in range(0, height, _ROWS):
-        rows = min(_ROWS, height - first)
-        total[:] = 0.0
-        count[:] = np.float32(0.0)
-        for channel in range(depth):
-            for y in range(rows):
-                _add_finite(flux[channel, first + y], total[y], count[y])
-        for y in range(rows):
-            for x in range(width):
-                some = count[y, x] > 0
-                mean[first + y, x] = total[y, x] / count[y, x] if some else np.nan
-                number[first + y, x] = count[y, x] if some else np.nan
-    return mean, number
+    n_k, n_j, n_i, depth, height, width = parts.shape
+    flat = parts.reshape(n_k, n_j * n_i, depth, height * width)
+    mean = np.empty((n_j * n_i, height * width), np.float32)
+    number = np.empty(mean.shape, np.float32)
+    total = np.empty(_RUN, np.float64)
+    count = np.empty(_RUN, np.float32)
+    for part in range(n_j * n_i):
+        for first in range(0, height * width, _RUN):
+            last = min(first + _RUN, height * width)
+            total[:] = 0.0
+            count[:] = np.float32(0.0)
+            for k in range(n_k):
+                for channel in range(depth):
+                    _add_finite(flat[k, part, channel, first:last], total, count)
+            for p in range(last - first):
+                some = count[p] > 0
+                mean[part, first + p] = total[p] / count[p] if some else np.nan
+                number[part, first + p] = count[p] if some else np.nan
+    shape = n_j, n_i, height, width
+    return mean.reshape(shape), number.reshape(shape)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)

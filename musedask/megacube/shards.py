@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
@@ -26,7 +27,7 @@ import numpy as np
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 from musedask.errors import FileError
-from musedask.megacube.packing import pack_chunk
+from musedask.megacube.packing import convert_chunk, has_values
 from musedask.uncached import UncachedFile
 from musedask.whole_files import send_to_disk
 
@@ -41,16 +42,16 @@ _ABSENT = np.iinfo(np.uint64).max
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class Sliceable(Protocol):
-    """What has a shape and gives arrays for slices: an array, or what stands for one."""
+class Chunks(Protocol):
+    """The inner chunks of a shard: an array (k, j, i, z, y, x), or what stands for one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Sizes along z, y, x."""
+        """The first three: number of chunks along z, y, x."""
         ...
 
-    def __getitem__(self, part: Any, /) -> Array:
-        """A part as an array."""
+    def __getitem__(self, where: Any, /) -> Array:
+        """A chunk (z, y, x) by its place (k, j, i)."""
         ...
 
 
@@ -67,51 +68,59 @@ class ShardCodec:
     level: int | None = None
     """Zstandard level of the inner chunks; None leaves them as they are."""
 
-    def encode(self, values: Sliceable, shard: Shape) -> Iterator[bytes | memoryview]:
+    def encode(
+        self, chunks: Chunks, shard: Shape, factor: float = 1.0
+    ) -> Iterator[bytes | memoryview]:
         """The bytes of a shard, in pieces; nothing at all if there is only fill.
 
-        A piece may be overwritten when the next one is asked for.
+        Those that are stored as they are lie in ``chunks``, and stay as long as it does.
 
         Parameters
         ----------
-        values
-            (z, y, x), any type that casts to :attr:`dtype`; NaN becomes the
-            fill. Smaller than ``shard`` at an edge of the array.
+        chunks
+            The inner chunks from the shard's beginning on, float32 in C order;
+            NaN becomes the fill. There are fewer than fit at an edge of the
+            array, where they reach over it.
         shard
             Shape of a full shard, a multiple of :attr:`inner`.
+        factor
+            What the values are multiplied by.
         """
         counts = tuple(size // step for size, step in zip(shard, self.inner, strict=True))
         index = np.full((*counts, 2), _ABSENT, dtype="<u8")
-        chunk = np.empty(self.inner, dtype=self.dtype)
-        if isinstance(values, np.ndarray):
-            values = np.ascontiguousarray(values, dtype=np.float32)
         offset = 0
-        for where in itertools.product(*map(range, counts)):
-            if not self._fill(chunk, values, where):
-                continue
-            piece = self._pack(chunk)
-            index[where] = offset, len(piece)
-            offset += len(piece)
+        for places, piece in self._pieces(chunks, factor):
+            size = len(piece) // len(places)
+            for where in places:
+                index[where] = offset, size
+                offset += size
             yield piece
         if offset:
             tail = index.tobytes()
             yield tail + int(google_crc32c.value(tail)).to_bytes(4, "little")
 
-    def _fill(self, chunk: Array, values: Sliceable, where: tuple[int, ...]) -> bool:
-        """Fill an inner chunk; whether there is anything but fill in it."""
-        starts = [n * step for n, step in zip(where, self.inner, strict=True)]
-        if any(a >= size for a, size in zip(starts, values.shape, strict=True)):
-            return False
-        if not isinstance(values, np.ndarray):
-            values = values[tuple(slice(a, a + n) for a, n in zip(starts, self.inner, strict=True))]
-            starts = [0, 0, 0]
-        z, y, x = starts
-        return bool(pack_chunk(values, z, y, x, chunk.dtype.type(self.fill), chunk))
+    def _pieces(
+        self, chunks: Chunks, factor: float
+    ) -> Iterator[tuple[list[Shape], bytes | memoryview]]:
+        """What is stored of the chunks that are not only fill, and which they are."""
+        if self._is_kept and factor == 1 and isinstance(chunks, np.ndarray):
+            yield from _runs(chunks)
+            return
+        room = np.empty(self.inner, dtype=self.dtype)
+        fill = room.dtype.type(self.fill)
+        for where in _places(chunks):
+            if convert_chunk(chunks[where], factor, fill, room):
+                yield [where], self._pack(room)
 
-    def _pack(self, chunk: Array) -> bytes | memoryview:
+    @property
+    def _is_kept(self) -> bool:
+        """Whether chunks are stored as they come."""
+        return self.level is None and self.dtype == "<f4" and math.isnan(self.fill)
+
+    def _pack(self, chunk: Array) -> bytes:
         """The stored form of an inner chunk."""
         if self.level is None:
-            return chunk.data.cast("B")
+            return chunk.tobytes()
         return bytes(Zstd(level=self.level).encode(chunk))
 
     def read_index(self, file: BinaryIO, n_chunks: int) -> Array:
@@ -159,6 +168,23 @@ class ShardCodec:
         if int(entry[1]) != self.inner[0] * step or len(packed) != shape[0] * step:
             raise _damaged(file)
         return np.frombuffer(packed, dtype=self.dtype).reshape(shape)
+
+
+def _places(chunks: Chunks) -> Iterator[Shape]:
+    nk, nj, ni = chunks.shape[:3]
+    return itertools.product(range(nk), range(nj), range(ni))
+
+
+def _runs(chunks: Array) -> Iterator[tuple[list[Shape], memoryview]]:
+    """Chunks that are not all NaN, as many in one piece as follow one another in memory."""
+    flat = chunks.reshape(-1, math.prod(chunks.shape[3:]))
+    some = [has_values(chunks[where]) for where in _places(chunks)]
+    first = 0
+    for is_some, group in itertools.groupby(zip(some, _places(chunks), strict=True), itemgetter(0)):
+        places = [where for _, where in group]
+        if is_some:
+            yield places, flat[first : first + len(places)].data.cast("B")
+        first += len(places)
 
 
 def _damaged(file: BinaryIO) -> FileError:
@@ -210,7 +236,7 @@ def write_together(contents: Mapping[tuple[Path, ...], Iterable[bytes | memoryvi
             for paths, piece in _in_turn(contents):
                 for path in paths:
                     with _told_of(path):
-                        files[path].write(piece)
+                        files[path].write(piece, lasts=True)
             for path, file in files.items():
                 with _told_of(path):
                     size += file.finish()

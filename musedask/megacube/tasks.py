@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from musedask.blocks import BlockResult, Slot
+from musedask.blocks import BlockResult, Slot, parts_shape
 from musedask.errors import InputError
 from musedask.megacube.layout import Layout
 from musedask.megacube.packing import mean_over_channels
@@ -68,8 +67,8 @@ def write_block(result: Any, layout: Layout, block_id: Shape = (0, 0, 0)) -> Arr
     size = write_sidecar(made, layout, block)
     size += write_together({
         tuple(layout.shard(slot, block) for slot in slots):
-            layout.codec(variable).encode(made.planes[plane], layout.block)
-        for (plane, variable), slots in _alike(layout.slots).items()
+            layout.codec(variable).encode(made.parts[plane], layout.block, factor)
+        for (plane, variable, factor), slots in _alike(layout.slots).items()
     })  # fmt: skip
     # The system writes in any order: without this a power cut could leave a marker and no data.
     # All of a block at once, after it was written, so that the disk works while we encode.
@@ -82,38 +81,42 @@ def write_block(result: Any, layout: Layout, block_id: Shape = (0, 0, 0)) -> Arr
     return receipt
 
 
-def _alike(slots: Iterable[Slot]) -> dict[tuple[int, str], list[Slot]]:
+def _alike(slots: Iterable[Slot]) -> dict[tuple[int, str, float], list[Slot]]:
     """The outputs by what is stored of them: statistics of the same exposures share maps."""
-    found: dict[tuple[int, str], list[Slot]] = {}
+    found: dict[tuple[int, str, float], list[Slot]] = {}
     for slot in slots:
-        found.setdefault((slot.plane, slot.variable), []).append(slot)
+        found.setdefault((slot.plane, slot.variable, slot.factor), []).append(slot)
     return found
 
 
 def write_sidecar(made: BlockResult, layout: Layout, block: Shape) -> int:
     """Write a block's white images: each exposure's, then mean and number of each method."""
     images = [*made.white]
+    _, ny, nx = made.shape
     for plane in white_planes(layout):
-        images += mean_over_channels(made.planes[plane])
-    values = _Piled(tuple(images))
-    pieces = sidecar_codec(layout, block).encode(values, values.shape)
-    return write_atomically(layout.sidecar(block), itertools.chain(pieces))
+        images += [_joined(image)[:ny, :nx] for image in mean_over_channels(made.parts[plane])]
+    pieces = sidecar_codec(layout, block).encode(_Piled(tuple(images)), (len(images), ny, nx))
+    return write_atomically(layout.sidecar(block), pieces)
+
+
+def _joined(image: Array) -> Array:
+    """An image (j, i, y, x) that is cut into parts (j, i), as one (y, x)."""
+    nj, ni, ny, nx = image.shape
+    return image.transpose(0, 2, 1, 3).reshape(nj * ny, ni * nx)
 
 
 @dataclass(frozen=True)
 class _Piled:
-    """Images that read as one array (image, y, x), without a copy of all of them."""
+    """Images, each of which is a chunk, without a copy of all of them."""
 
     images: tuple[Array, ...]
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        ny, nx = self.images[0].shape
-        return len(self.images), ny, nx
+    def shape(self) -> tuple[int, ...]:
+        return len(self.images), 1, 1
 
-    def __getitem__(self, part: tuple[slice, slice, slice]) -> Array:
-        z, y, x = part
-        return np.stack([image[y, x] for image in self.images[z]])
+    def __getitem__(self, where: Shape) -> Array:
+        return np.ascontiguousarray(self.images[where[0]], np.float32)[None]
 
 
 def sidecar_codec(layout: Layout, block: Shape) -> ShardCodec:
@@ -128,15 +131,20 @@ def white_planes(layout: Layout) -> list[int]:
 
 
 def _check(made: BlockResult, layout: Layout, block: Shape) -> None:
-    expected = tuple(part.stop - part.start for part in layout.region(block))
+    nz, ny, nx = (part.stop - part.start for part in layout.region(block))
     n_planes = 1 + max(slot.plane for slot in layout.slots)
-    if made.planes.ndim != 4 or made.planes.shape[1:] != expected or len(made.planes) < n_planes:
+    expected = parts_shape(n_planes, (nz, ny, nx), layout.inner)
+    if (
+        made.shape != (nz, ny, nx)
+        or made.parts.shape[1:] != expected[1:]
+        or len(made.parts) < n_planes
+    ):
         raise InputError(
-            f"block {block}: planes of shape {made.planes.shape}, the plan says "
-            f"{(n_planes, *expected)}"
+            f"block {block}: {made.shape} voxels in parts of shape {made.parts.shape}, the plan "
+            f"says {(nz, ny, nx)} in {expected}"
         )
-    if made.white.ndim != 3 or made.white.shape[1:] != expected[1:]:
+    if made.white.ndim != 3 or made.white.shape[1:] != (ny, nx):
         raise InputError(
             f"block {block}: white images of shape {made.white.shape}, the plan says "
-            f"(exposure, {expected[1]}, {expected[2]})"
+            f"(exposure, {ny}, {nx})"
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from musedask.blocks import BlockResult, Slot
+from musedask.blocks import BlockResult, Slot, parts_shape
 from musedask.errors import FileError
 from musedask.fits import FitsCube, FitsSource
 from musedask.sky import SkyProjection
@@ -24,8 +24,9 @@ from musedask.stacking import kernels as k
 from musedask.stacking.geometry import TileGeometry, ToFrame, lanczos_table, tile_geometry
 from musedask.stacking.members import Member, member_mask
 from musedask.stacking.statistics import combination, median_factors
+from musedask.uncached import ALIGNMENT, laid_out
 
-KERNEL_VERSION = 6
+KERNEL_VERSION = 7
 """Raise it when the kernel gives other values for the same input: old blocks are made again."""
 GATHER_BYTES = 96 << 20
 """Resampled frames of gathered exposures that a task holds at a time."""
@@ -55,6 +56,8 @@ class TileSpec:
     """Parameters of the clippings."""
     depth: int
     """Channels of a block."""
+    inner: tuple[int, int, int]
+    """Voxels of the parts into which its planes are cut."""
     n_channels: int
     """Channels of the grid."""
 
@@ -94,7 +97,8 @@ def make_block(
     y_lo, y_hi, x_lo, x_hi = spec.tile
     top, bottom, left, right = spec.padded
     padded = np.array([bottom - top, right - left, y_lo - top, x_lo - left])
-    planes = _room("planes", (spec.n_planes, depth, y_hi - y_lo, x_hi - x_lo))
+    shape = depth, y_hi - y_lo, x_hi - x_lo
+    parts = _room_of_parts(spec.n_planes, shape, spec.inner)
     present = np.array([m.present(start, depth) for m in spec.members])
     white = np.zeros((len(spec.members), y_hi - y_lo, x_hi - x_lo), np.float32)
     white_n = np.zeros(white.shape, np.uint8)
@@ -105,7 +109,9 @@ def make_block(
     combined = combination(spec.slots, [m.rank for m in spec.members])
     scales = np.array([m.scale for m in spec.members], np.float32)
     times = np.array([m.exptime for m in spec.members], np.float64)
-    gathered = _room("gathered", _gathered_shape(spec, table, depth))
+    gathered_shape = _gathered_shape(spec, table, depth)
+    gathered = _room("gathered", math.prod(gathered_shape)).reshape(gathered_shape)
+    targets = np.array([plane.ctypes.data for plane in parts])
     slab = gathered.shape[2]
     run = max(64, RUN_BYTES // (4 * len(spec.members)) // 16 * 16)
     with _opened(spec.members, arrays, start) as sources:
@@ -122,32 +128,53 @@ def make_block(
                 geometry.weights, _lanczos(),
                 combined.selections, combined.sizes, combined.networks, combined.network_ends,
                 median_factors(len(spec.members)), combined.steps, combined.step_ends,
-                np.array(spec.rules), padded, planes, lo, white, white_n, gathered, min(run, 1024),
+                np.array(spec.rules), padded, targets, np.array(spec.inner), lo, white, white_n,
+                gathered, min(run, 1024),
             )  # fmt: skip
     for plane, nothing in combined.untouched:
-        planes[plane] = nothing
+        parts[plane] = nothing
+    _blank_beyond(parts, shape)
     with np.errstate(invalid="ignore"):
         white /= white_n
-    return BlockResult(planes, white)
+    return BlockResult(parts, shape, white)
+
+
+def _room_of_parts(
+    n_planes: int, shape: tuple[int, int, int], inner: tuple[int, int, int]
+) -> Floats32:
+    """Room for a block's planes, each of which begins where a file past the page cache can."""
+    size = parts_shape(n_planes, shape, inner)
+    room = _room("parts", math.prod(size) + (n_planes + 1) * ALIGNMENT)
+    return laid_out(room.view(np.uint8), size, np.dtype(np.float32), 0, 0)
+
+
+def _blank_beyond(parts: Floats32, shape: tuple[int, int, int]) -> None:
+    """Make missing what lies beyond the block's edges."""
+    used = [
+        size - (number - 1) * step
+        for size, number, step in zip(shape, parts.shape[1:4], parts.shape[4:], strict=True)
+    ]
+    parts[:, -1, :, :, used[0] :] = np.nan
+    parts[:, :, -1, :, :, used[1] :] = np.nan
+    parts[:, :, :, -1, :, :, used[2] :] = np.nan
 
 
 _kept = threading.local()
 
 
-def _room(name: str, shape: tuple[int, ...]) -> Floats32:
-    """Room for a block's work: that of this thread's block before, if nobody looks at it.
+def _room(name: str, size: int) -> Floats32:
+    """Room for ``size`` values: that of this thread's block before, if nobody looks at it.
 
     New memory costs as much as a third of reading the exposures, since the
     system clears it first.
     """
-    size = math.prod(shape)
     room = getattr(_kept, name, None)
     # Whoever holds a block, or an array made of it, holds a reference to the room: besides it
     # there are that of the thread, that of this function and that of the question.
     if room is None or room.size < size or sys.getrefcount(room) > 3:
         room = np.empty(size, np.float32)
         setattr(_kept, name, room)
-    found: Floats32 = room[:size].reshape(shape)
+    found: Floats32 = room[:size]
     return found
 
 

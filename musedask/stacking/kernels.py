@@ -47,6 +47,8 @@ LANES = 8
 FEW = 16
 """Exposures whose values are added in float32 before they are added in float64, and are
 sorted in registers."""
+SPARED = 16
+"""Columns without a value at a frame's sides are left out where there are at least so many."""
 NARROWER = 16
 """Rows are combined one by one, between their ends, where these ends are wider than this
 part of a run of pixels: shorter runs cost more."""
@@ -326,6 +328,10 @@ _pread = types.ExternalFunction(
 )
 
 
+_copy_bytes = types.ExternalFunction("memcpy", types.intp(types.intp, types.intp, types.uintp))
+"""The C library's, on addresses: faster than a loop over a row of a few pixels."""
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _line(array, y, x, n):
     """``n`` pixels of a row of a float32 (y, x) array in C order, from column ``x`` on.
@@ -404,15 +410,14 @@ def _bring(source, row, c, first, last, room):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _load_row(from_f, from_v, n, swap, background, floor, to_f, to_v, to_m):
+def _load_row(from_f, from_v, n, swap, background, floor, to_f, to_v):
     """Bring ``n`` pixels of flux and variance into native order; all lie at addresses.
 
-    They become 0 where missing, and validity 1 or 0.
+    Both become 0 where missing: the variance is that nowhere else, and so tells what is valid.
     """
     source_f, source_v = _words(from_f, n), _words(from_v, n)
-    f, v, m = _floats(to_f, n), _floats(to_v, n), _floats(to_m, n)
+    f, v = _floats(to_f, n), _floats(to_v, n)
     zero = np.float32(0.0)
-    one = np.float32(1.0)
     inf = np.float32(np.inf)
     # One loop each way, so that every word is touched once.
     if swap:
@@ -422,7 +427,6 @@ def _load_row(from_f, from_v, n, swap, background, floor, to_f, to_v, to_m):
             good = (a > floor) & (a < inf) & (b > zero) & (b < inf)
             f[i] = a - background if good else zero
             v[i] = b if good else zero
-            m[i] = one if good else zero
     else:
         for i in range(n):
             a = _float_of(source_f[i])
@@ -430,28 +434,26 @@ def _load_row(from_f, from_v, n, swap, background, floor, to_f, to_v, to_m):
             good = (a > floor) & (a < inf) & (b > zero) & (b < inf)
             f[i] = a - background if good else zero
             v[i] = b if good else zero
-            m[i] = one if good else zero
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _mask_row(quality, start, n, row, masks, f, v, m):
+def _mask_row(quality, start, n, row, masks, f, v):
     """Make missing what the quality (at an address) or the spatial mask flags."""
     if row[QUALITY] != 0:
-        _drop(_words(quality, n), _floats(f, n), _floats(v, n), _floats(m, n))
+        _drop(_words(quality, n), _floats(f, n), _floats(v, n))
     if row[MASK] >= 0:
         flags = masks[row[MASK] + start : row[MASK] + start + n]
-        _drop(flags, _floats(f, n), _floats(v, n), _floats(m, n))
+        _drop(flags, _floats(f, n), _floats(v, n))
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _drop(flags, f, v, m):
+def _drop(flags, f, v):
     """Make pixels missing where a flag is set."""
     zero = np.float32(0.0)
     for i in range(f.shape[0]):
         bad = flags[i] != 0
         f[i] = zero if bad else f[i]
         v[i] = zero if bad else v[i]
-        m[i] = zero if bad else m[i]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -466,7 +468,7 @@ def _load_rectangle(
     source, row, c, masks, background, floor, y_lo, y_hi, x_lo, x_hi, scratch
 ):  # fmt: skip
     """Load frame rows [y_lo, y_hi) and columns [x_lo, x_hi); 0 (missing) off the frame."""
-    sf, sv, sm, _, room = scratch
+    sf, sv, _, room = scratch
     nx = row[NX]
     swap = row[SWAP] != 0
     masked = row[QUALITY] != 0 or row[MASK] >= 0
@@ -478,7 +480,7 @@ def _load_rectangle(
     some = first < last and a < b
     from_f, from_v, quality = _bring(source, row, c, first, last, room) if some else (0, 0, 0)
     # Addresses, since an array that is handed on counts a reference.
-    f, v, m = _address(sf), _address(sv), _address(sm)
+    f, v = _address(sf), _address(sv)
     step = 4 * sf.shape[1]
     for y in range(y_lo, y_hi):
         here = some and first <= y < last
@@ -486,38 +488,44 @@ def _load_rectangle(
         right = x_hi - b if here else 0
         _blank_ends(f, left, right, width)
         _blank_ends(v, left, right, width)
-        _blank_ends(m, left, right, width)
         if here:
             start = y * nx + a
             at = 4 * left
             _load_row(
                 from_f + 4 * start, from_v + 4 * start, b - a, swap, background, floor,
-                f + at, v + at, m + at,
+                f + at, v + at,
             )  # fmt: skip
             if masked:
-                _mask_row(quality + 4 * start, start, b - a, row, masks, f + at, v + at, m + at)
-        f, v, m = f + step, v + step, m + step
+                _mask_row(quality + 4 * start, start, b - a, row, masks, f + at, v + at)
+        f, v = f + step, v + step
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _copy_row(f, v, m, scale, out_f, out_v):
+def _copy_row(f, v, scale, out_f, out_v):
     """Whole-pixel shift: the values themselves, times the flux scale."""
     nan = np.float32(np.nan)
-    one = np.float32(1.0)
-    if scale == one:
+    zero = np.float32(0.0)
+    if scale == np.float32(1.0):
         for i in range(out_f.shape[0]):
-            good = m[i] == one
+            good = v[i] > zero
             out_f[i] = f[i] if good else nan
             out_v[i] = v[i] if good else nan
         return
     for i in range(out_f.shape[0]):
-        good = m[i] == one
+        good = v[i] > zero
         out_f[i] = f[i] * scale if good else nan
         out_v[i] = v[i] * scale * scale if good else nan
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _blend(f0, f1, v0, v1, m0, m1, i, x, y, scale):
+def _if_valid(weight, variance):
+    """The weight of a pixel, 0 if it is missing."""
+    zero = np.float32(0.0)
+    return weight if variance > zero else zero
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _blend(f0, f1, v0, v1, i, x, y, scale):
     """Bilinear flux and variance between pixels i and i + 1 of two rows, NaN where missing."""
     one = np.float32(1.0)
     nan = np.float32(np.nan)
@@ -525,7 +533,8 @@ def _blend(f0, f1, v0, v1, m0, m1, i, x, y, scale):
     b = x * (one - y)
     c = (one - x) * y
     d = x * y
-    weight = a * m0[i] + b * m0[i + 1] + c * m1[i] + d * m1[i + 1]
+    weight = _if_valid(a, v0[i]) + _if_valid(b, v0[i + 1])
+    weight += _if_valid(c, v1[i]) + _if_valid(d, v1[i + 1])
     flux = a * f0[i] + b * f0[i + 1] + c * f1[i] + d * f1[i + 1]
     variance = a * a * v0[i] + b * b * v0[i + 1] + c * c * v1[i] + d * d * v1[i + 1]
     factor = scale / weight
@@ -534,15 +543,15 @@ def _blend(f0, f1, v0, v1, m0, m1, i, x, y, scale):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _steady_run(f, v, m, step, n, x, y, scale, to_f, to_v):
+def _steady_run(f, v, step, n, x, y, scale, to_f, to_v):
     """Bilinear along a run of ``n`` pixels whose fractions are the same everywhere.
 
-    ``f``, ``v``, ``m``, ``to_f`` and ``to_v`` are addresses; of the inputs a
+    ``f``, ``v``, ``to_f`` and ``to_v`` are addresses; of the inputs a
     pixel more than ``n`` is read, and the next row lies ``step`` bytes on. A
     pixel's two rows are blended once, for itself and for the pixel before it.
     """
-    f0, v0, m0 = _floats(f, n + 1), _floats(v, n + 1), _floats(m, n + 1)
-    f1, v1, m1 = _floats(f + step, n + 1), _floats(v + step, n + 1), _floats(m + step, n + 1)
+    f0, v0 = _floats(f, n + 1), _floats(v, n + 1)
+    f1, v1 = _floats(f + step, n + 1), _floats(v + step, n + 1)
     out_f, out_v = _floats(to_f, n), _floats(to_v, n)
     one = np.float32(1.0)
     nan = np.float32(np.nan)
@@ -551,11 +560,11 @@ def _steady_run(f, v, m, step, n, x, y, scale, to_f, to_v):
     a2, b2, c2, d2 = a * a, b * b, c * c, d * d
     flux = a * f0[0] + b * f1[0]
     variance = a2 * v0[0] + b2 * v1[0]
-    weight = a * m0[0] + b * m1[0]
+    weight = _if_valid(a, v0[0]) + _if_valid(b, v1[0])
     for i in range(n):
         next_flux = a * f0[i + 1] + b * f1[i + 1]
         next_variance = a2 * v0[i + 1] + b2 * v1[i + 1]
-        next_weight = a * m0[i + 1] + b * m1[i + 1]
+        next_weight = _if_valid(a, v0[i + 1]) + _if_valid(b, v1[i + 1])
         whole = c * weight + d * next_weight
         factor = scale / whole
         good = whole >= HALF
@@ -565,24 +574,24 @@ def _steady_run(f, v, m, step, n, x, y, scale, to_f, to_v):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _bilinear_run(f, v, m, step, n, fx, dfx, fy, dfy, skipped, scale, to_f, to_v):
+def _bilinear_run(f, v, step, n, fx, dfx, fy, dfy, skipped, scale, to_f, to_v):
     """The same where the fractions change linearly along the run.
 
     ``fx`` and ``fy`` are those ``skipped`` pixels before the first.
     """
-    f0, v0, m0 = _floats(f, n + 1), _floats(v, n + 1), _floats(m, n + 1)
-    f1, v1, m1 = _floats(f + step, n + 1), _floats(v + step, n + 1), _floats(m + step, n + 1)
+    f0, v0 = _floats(f, n + 1), _floats(v, n + 1)
+    f1, v1 = _floats(f + step, n + 1), _floats(v + step, n + 1)
     out_f, out_v = _floats(to_f, n), _floats(to_v, n)
     before = np.int32(skipped)
     for i in range(n):
         t = np.float32(np.int32(i) + before)  # from 32 bits it is a float in one instruction
         x = fx + dfx * t
         y = fy + dfy * t
-        out_f[i], out_v[i] = _blend(f0, f1, v0, v1, m0, m1, i, x, y, scale)
+        out_f[i], out_v[i] = _blend(f0, f1, v0, v1, i, x, y, scale)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _lanczos_run(f, v, m, step, n, wx, wy, scale, to_f, to_v, acc):
+def _lanczos_run(f, v, step, n, wx, wy, scale, to_f, to_v, acc):
     """The same over six rows and columns whose weights are the same everywhere."""
     sum_f, sum_v, sum_m = _place(acc, 0, 0), _place(acc, 1, 0), _place(acc, 2, 0)
     _set(sum_f, n, np.float32(0.0))
@@ -591,7 +600,7 @@ def _lanczos_run(f, v, m, step, n, wx, wy, scale, to_f, to_v, acc):
     for j in range(LANCZOS_TAPS):
         for i in range(LANCZOS_TAPS):
             at = j * step + 4 * i
-            _add_tap(f + at, v + at, m + at, n, wx[i] * wy[j], sum_f, sum_v, sum_m)
+            _add_tap(f + at, v + at, n, wx[i] * wy[j], sum_f, sum_v, sum_m)
     _settle(
         _floats(sum_f, n), _floats(sum_v, n), _floats(sum_m, n), scale,
         _floats(to_f, n), _floats(to_v, n),
@@ -599,15 +608,15 @@ def _lanczos_run(f, v, m, step, n, wx, wy, scale, to_f, to_v, acc):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add_tap(f, v, m, n, w, sum_f, sum_v, sum_m):
+def _add_tap(f, v, n, w, sum_f, sum_v, sum_m):
     """Add a tap's values times its weight to the sums of a run; all lie at addresses."""
-    flux, variance, valid = _floats(f, n), _floats(v, n), _floats(m, n)
+    flux, variance = _floats(f, n), _floats(v, n)
     af, av, am = _floats(sum_f, n), _floats(sum_v, n), _floats(sum_m, n)
     w2 = w * w
     for p in range(n):
         af[p] += w * flux[p]
         av[p] += w2 * variance[p]
-        am[p] += w * valid[p]
+        am[p] += _if_valid(w, variance[p])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -662,7 +671,7 @@ def _strip_bounds(row, drift, taps, y_lo, y_hi):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _columns(valid, n_rows, width):
-    """First and last plus one column in which a row is valid; equal if there is none.
+    """First and last plus one column in which a row can be valid; equal if none is.
 
     ``valid`` float32 (y, x): not 0 where there is a value.
     """
@@ -672,6 +681,8 @@ def _columns(valid, n_rows, width):
         # What is known to be inside is not looked at again.
         first = _leftmost(at, first)
         last += _behind_rightmost(at + 4 * last, width - last)
+        if max(first, width - last) < SPARED:  # to look at the other rows would take longer
+            return 0, width
         at += step
     return min(first, last), last
 
@@ -723,19 +734,18 @@ def _drift_strip(
 
     Returns the first and last plus one column that can have a value.
     """
-    sf, sv, sm, acc, _ = scratch
+    sf, sv, acc, _ = scratch
     taps = LANCZOS_TAPS if row[KIND] == DRIFT_LANCZOS else 2
     ry, ry_hi, rx, rx_hi = _strip_bounds(row, drift, taps, y_lo, y_hi)
     if ry_hi - ry > sf.shape[0] or rx_hi - rx > sf.shape[1]:
         raise ValueError("an exposure drifts further against the tile than its scratch allows")
     _load_rectangle(source, row, c, masks, background, floor, ry, ry_hi, rx, rx_hi, scratch)
-    first, last = _columns(sm, ry_hi - ry, rx_hi - rx)
+    first, last = _columns(sv, ry_hi - ry, rx_hi - rx)
     before = taps // 2 - 1
-    wx = np.empty(LANCZOS_TAPS, np.float32)
-    wy = np.empty(LANCZOS_TAPS, np.float32)
+    wx, wy = _line(acc, 3, 0, LANCZOS_TAPS), _line(acc, 4, 0, LANCZOS_TAPS)
     left, right = row[COL_HI], row[COL_LO]
     # Addresses, since an array that is handed on counts a reference.
-    home_f, home_v, home_m = _address(sf), _address(sv), _address(sm)
+    home_f, home_v = _address(sf), _address(sv)
     to_f, to_v = _place(out_f, at, 0), _place(out_v, at, 0)
     step, to_step = 4 * sf.shape[1], 4 * out_f.shape[1]
     nan = np.float32(np.nan)
@@ -761,16 +771,16 @@ def _drift_strip(
             fx, fy = np.float32(ux - ix), np.float32(uy - iy)
             dfx, dfy = np.float32(drift[y, 1]), np.float32(drift[y, 3])
             place = r * step + 4 * q
-            f, v, m, out_at = home_f + place, home_v + place, home_m + place, 4 * a
+            f, v, out_at = home_f + place, home_v + place, 4 * a
             if taps > 2:
                 _weights_at(lanczos, ux - ix, wx)
                 _weights_at(lanczos, uy - iy, wy)
-                _lanczos_run(f, v, m, step, n, wx, wy, scale, to_f + out_at, to_v + out_at, acc)
+                _lanczos_run(f, v, step, n, wx, wy, scale, to_f + out_at, to_v + out_at, acc)
             elif dfx == 0 and dfy == 0:
-                _steady_run(f, v, m, step, n, fx, fy, scale, to_f + out_at, to_v + out_at)
+                _steady_run(f, v, step, n, fx, fy, scale, to_f + out_at, to_v + out_at)
             else:
                 _bilinear_run(
-                    f, v, m, step, n, fx, dfx, fy, dfy, a - x, scale, to_f + out_at, to_v + out_at
+                    f, v, step, n, fx, dfx, fy, dfy, a - x, scale, to_f + out_at, to_v + out_at
                 )
             x = end
         to_f, to_v = to_f + to_step, to_v + to_step
@@ -785,7 +795,7 @@ def _copy_strip(
 
     Returns the first and last plus one column that has a value.
     """
-    sf, sv, sm, _, _ = scratch
+    sf, sv, _, _ = scratch
     a, n = row[COL_LO], row[COL_HI] - row[COL_LO]
     _load_rectangle(
         source, row, c, masks, background, floor, y_lo + row[SHIFT_Y], y_hi + row[SHIFT_Y],
@@ -793,10 +803,10 @@ def _copy_strip(
     )  # fmt: skip
     for i in range(y_hi - y_lo):
         _copy_row(
-            _line(sf, i, 0, n), _line(sv, i, 0, n), _line(sm, i, 0, n), scale,
+            _line(sf, i, 0, n), _line(sv, i, 0, n), scale,
             _line(out_f, at + i, a, n), _line(out_v, at + i, a, n),
         )  # fmt: skip
-    first, last = _columns(sm, y_hi - y_lo, n)
+    first, last = _columns(sv, y_hi - y_lo, n)
     return a + first, a + last
 
 
@@ -838,14 +848,23 @@ def _load_frames(source, row, start, present, masks, background, floor, room, li
                     f, v, m = homes[0] + c * step, homes[1] + c * step, homes[2] + c * step
                     _load_row(
                         found[c, 0] + at, found[c, 1] + at, nx, swap, background[c], floor[c],
-                        f, v, m,
+                        f, v,
                     )  # fmt: skip
                     if masked:
-                        _mask_row(found[c, 2] + at, y * nx, nx, row, masks, f, v, m)
+                        _mask_row(found[c, 2] + at, y * nx, nx, row, masks, f, v)
+                    _mark_valid(v, nx, m)
             line = frame[(y + BORDER) * width : (y + BORDER + 1) * width]
             line[:BORDER] = np.float32(0.0)
             _interleave(lines, nx, _address(line) + 4 * 3 * LANES * BORDER)
             line[nx + BORDER :] = np.float32(0.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _mark_valid(variance, n, validity):
+    """1 where there is a variance, else 0; both lie at addresses."""
+    v, m = _floats(variance, n), _floats(validity, n)
+    for i in range(n):
+        m[i] = _if_valid(np.float32(1.0), v[i])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1096,39 +1115,68 @@ def _weighted_sums(
 
     With ``use_limits`` only values within the clipping width of the centre
     count: ``|f - centre|^2 <= nsigma^2 max(var, limits[0]) + limits[1]``.
+
+    Exposures of one weight, which cancels in a mean, and one time are taken as
+    if both were 1: then sum w and sum t are left out, for they are n, and True is
+    returned.
     """  # fmt: skip
+    if _are_alike(members, weights, times):
+        _plain_sums(values, variances, members, p_lo, n, limits, use_limits, centre, sums)
+        return True
     sums[:, :n] = 0.0
     size = members.shape[0]
-    # Of exposures that are alike weights and times follow from the number of values.
-    alike = True
-    for k in range(1, size):
-        alike = alike and weights[members[k]] == weights[members[0]]
-        alike = alike and times[members[k]] == times[members[0]]
     # Two exposures at a time: the sums are loaded and stored half as often.
     for k in range(0, size - size % 2, 2):
         e0, e1 = members[k], members[k + 1]
         _add_two(
             _line(values, e0, p_lo, n), _line(values, e1, p_lo, n),
             _line(variances, e0, p_lo, n), _line(variances, e1, p_lo, n),
-            weights[e0], weights[e1], times[e0], times[e1], alike, limits, use_limits, centre,
-            sums,
+            weights[e0], weights[e1], times[e0], times[e1], limits, use_limits, centre, sums,
         )  # fmt: skip
     if size % 2:
         e = members[size - 1]
         _add_one(
-            _line(values, e, p_lo, n), _line(variances, e, p_lo, n), weights[e], times[e], alike,
+            _line(values, e, p_lo, n), _line(variances, e, p_lo, n), weights[e], times[e],
             limits, use_limits, centre, sums,
         )  # fmt: skip
-    if alike:
-        weight, time = weights[members[0]], times[members[0]]
-        for p in range(n):
-            sums[0, p] = weight * sums[4, p]
-            sums[3, p] = time * sums[4, p]
+    return False
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _are_alike(members, weights, times):
+    """Whether the exposures have one weight and one exposure time."""
+    alike = True
+    for k in range(1, members.shape[0]):
+        alike = alike and weights[members[k]] == weights[members[0]]
+        alike = alike and times[members[k]] == times[members[0]]
+    return alike
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add_one(f, v, w, t, alike, limits, use_limits, centre, sums):
-    """Add an exposure to the sums; not its weight and time if all are ``alike``."""
+def _plain_sums(values, variances, members, p_lo, n, limits, use_limits, centre, sums):
+    """Those of :func:`_weighted_sums` that are left without weights and times."""
+    sums[1, :n] = 0.0
+    sums[2, :n] = 0.0
+    sums[4, :n] = 0.0
+    size = members.shape[0]
+    for k in range(0, size - size % 2, 2):
+        e0, e1 = members[k], members[k + 1]
+        _add_plain_two(
+            _line(values, e0, p_lo, n), _line(values, e1, p_lo, n),
+            _line(variances, e0, p_lo, n), _line(variances, e1, p_lo, n),
+            limits, use_limits, centre, sums,
+        )  # fmt: skip
+    if size % 2:
+        e = members[size - 1]
+        _add_one(
+            _line(values, e, p_lo, n), _line(variances, e, p_lo, n), 1.0, 0.0, limits, use_limits,
+            centre, sums,
+        )  # fmt: skip
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _add_one(f, v, w, t, limits, use_limits, centre, sums):
+    """Add an exposure to the sums."""
     n = f.shape[0]
     sw, sf, sv, st, sn = sums[0, :n], sums[1, :n], sums[2, :n], sums[3, :n], sums[4, :n]
     spread, floor, square = limits[0, :n], limits[1, :n], limits[2, 0]
@@ -1138,16 +1186,15 @@ def _add_one(f, v, w, t, alike, limits, use_limits, centre, sums):
         if use_limits:
             d = f[p] - centre[p]
             keep = d * d <= square * max(v[p], spread[p]) + floor[p]
-        if not alike:
-            sw[p] += w if keep else 0.0
-            st[p] += t if keep else 0.0
+        sw[p] += w if keep else 0.0
+        st[p] += t if keep else 0.0
         sf[p] += w * np.float64(f[p]) if keep else 0.0
         sv[p] += w2 * np.float64(v[p]) if keep else 0.0
         sn[p] += 1.0 if keep else 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _add_two(f0, f1, v0, v1, w0, w1, t0, t1, alike, limits, use_limits, centre, sums):
+def _add_two(f0, f1, v0, v1, w0, w1, t0, t1, limits, use_limits, centre, sums):
     """Add two exposures to the sums, the first one first."""
     n = f0.shape[0]
     sw, sf, sv, st, sn = sums[0, :n], sums[1, :n], sums[2, :n], sums[3, :n], sums[4, :n]
@@ -1161,41 +1208,80 @@ def _add_two(f0, f1, v0, v1, w0, w1, t0, t1, alike, limits, use_limits, centre, 
             a = d * d <= square * max(v0[p], spread[p]) + floor[p]
             d = f1[p] - centre[p]
             b = d * d <= square * max(v1[p], spread[p]) + floor[p]
-        if not alike:
-            sw[p] += (w0 if a else 0.0) + (w1 if b else 0.0)
-            st[p] += (t0 if a else 0.0) + (t1 if b else 0.0)
+        sw[p] += (w0 if a else 0.0) + (w1 if b else 0.0)
+        st[p] += (t0 if a else 0.0) + (t1 if b else 0.0)
         sf[p] += (w0 * np.float64(f0[p]) if a else 0.0) + (w1 * np.float64(f1[p]) if b else 0.0)
         sv[p] += (x0 * np.float64(v0[p]) if a else 0.0) + (x1 * np.float64(v1[p]) if b else 0.0)
         sn[p] += (1.0 if a else 0.0) + (1.0 if b else 0.0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _store_mean(sums, n, flux, variance, number, time):
-    """Mean and its variance out of the sums; missing where nothing was summed."""
-    nan = np.float32(np.nan)
-    sw = sums[0, :n]
-    sf = sums[1, :n]
-    sv = sums[2, :n]
-    st = sums[3, :n]
-    sn = sums[4, :n]
+def _add_plain_two(f0, f1, v0, v1, limits, use_limits, centre, sums):
+    """The same of exposures of weight 1, without the sums of weights and times."""
+    n = f0.shape[0]
+    sf, sv, sn = sums[1, :n], sums[2, :n], sums[4, :n]
+    spread, floor, square = limits[0, :n], limits[1, :n], limits[2, 0]
+    zero = np.float32(0.0)
+    one = np.float32(1.0)
     for p in range(n):
-        some = sn[p] > 0.5
-        flux[p] = np.float32(sf[p] / sw[p]) if some else nan
-        variance[p] = np.float32(sv[p] / (sw[p] * sw[p])) if some else nan
-        number[p] = np.float32(sn[p])
-        time[p] = np.float32(st[p])
+        a = f0[p] == f0[p]
+        b = f1[p] == f1[p]
+        if use_limits:
+            d = f0[p] - centre[p]
+            a = d * d <= square * max(v0[p], spread[p]) + floor[p]
+            d = f1[p] - centre[p]
+            b = d * d <= square * max(v1[p], spread[p]) + floor[p]
+        # What is missing is left out in float32, where an instruction does twice as many.
+        sf[p] += np.float64(f0[p] if a else zero) + np.float64(f1[p] if b else zero)
+        sv[p] += np.float64(v0[p] if a else zero) + np.float64(v1[p] if b else zero)
+        sn[p] += np.float64((one if a else zero) + (one if b else zero))
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _median_variance(
-    variances, values, members, times, p_lo, n, n_valid, c_n, partial, sums, variance, time
-):
-    """c_n n / (sum 1/sigma)^2 (1 + a_n d^2), and the exposure time.
+def _store_mean(sums, alike, n, flux, variance, number):
+    """Mean and its variance out of the sums; missing where nothing was summed."""
+    nan = np.float32(np.nan)
+    sw = sums[4 if alike else 0, :n]
+    sf = sums[1, :n]
+    sv = sums[2, :n]
+    sn = sums[4, :n]
+    for p in range(n):
+        some = sn[p] > 0.5
+        share = 1.0 / sw[p]  # one division instead of two: right far beyond float32
+        flux[p] = np.float32(sf[p] * share) if some else nan
+        variance[p] = np.float32(sv[p] * share * share) if some else nan
+        number[p] = np.float32(sn[p])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _store_time(total, factor, n, time):
+    for p in range(n):
+        time[p] = np.float32(factor * total[p])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _store_means(sums, alike, time_of_one, n, places, to, to_step):
+    """Store a mean, its variance, the number and the exposure time, if it has a plane.
+
+    ``places``: planes of these four, which lie ``to_step`` bytes apart from the address ``to`` on.
+    """
+    i_flux, i_variance, i_number, i_time = places
+    _store_mean(
+        sums, alike, n, _floats(to + i_flux * to_step, n), _floats(to + i_variance * to_step, n),
+        _floats(to + i_number * to_step, n),
+    )  # fmt: skip
+    if i_time != i_number:
+        total, factor = (sums[4], time_of_one) if alike else (sums[3], 1.0)
+        _store_time(total, factor, n, _floats(to + i_time * to_step, n))
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+def _median_variance(variances, members, p_lo, n, n_valid, c_n, partial, sums, variance):
+    """c_n n / (sum 1/sigma)^2 (1 + a_n d^2).
 
     d is the relative scatter of 1/sigma; of two values the median is the mean.
-    """  # fmt: skip
+    """
     size = members.shape[0]
-    _exposure_time(values, members, times, p_lo, n, n_valid, sums[0], time)
     if size <= FEW:
         _add_inverses(variances, members, p_lo, n, partial)
         _settle_median(partial[0, :n], partial[1, :n], n_valid[:n], c_n, variance)
@@ -1224,8 +1310,7 @@ def _exposure_time(values, members, times, p_lo, n, n_valid, total, out):
     total[:n] = 0.0
     for k in range(members.shape[0]):
         _expose_one(_line(values, members[k], p_lo, n), times[members[k]], total[:n])
-    for p in range(n):
-        out[p] = np.float32(total[p])
+    _store_time(total, 1.0, n, out)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -1435,12 +1520,12 @@ def _store_mpdaf(values, variances, members, times, p_lo, n, rules, flux, varian
         if valid == 0:
             flux[p] = np.nan
             variance[p] = np.nan
-            number[p] = 0.0
             time[p] = 0.0
+            number[p] = 0.0
             continue
         flux[p], variance[p], kept = _clip_as_mpdaf(f, v, t, valid, rules, copy)
-        number[p] = kept
         time[p] = t[:kept].sum()
+        number[p] = kept  # after the time, which may be to lie in the same place
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1451,7 +1536,8 @@ def _combine_run(
     """The statistics that need no neighbours, of one selection along a run of pixels.
 
     ``steps`` int64 (statistic, 5): kind and the planes of flux, variance, number and time,
-    which lie ``to_step`` bytes apart; the run begins at the address ``to`` of the first.
+    which lie ``to_step`` bytes apart; the run begins at the address ``to`` of the first. Where
+    number and time are one plane, it has the number.
     ``centres`` float32 (2, pixel) is filled for the clipping, if it has a row: its centre
     and the number of values.
     """  # fmt: skip
@@ -1470,10 +1556,9 @@ def _combine_run(
         if kind == MEDIAN:
             _copy(_address(centre), _address(flux), n)
             _copy(_address(n_valid), _address(number), n)
-            _median_variance(
-                variances, values, members, times, p_lo, n, n_valid, c_n, limits, sums, variance,
-                time,
-            )  # fmt: skip
+            _median_variance(variances, members, p_lo, n, n_valid, c_n, limits, sums, variance)
+            if i_time != i_number:
+                _exposure_time(values, members, times, p_lo, n, n_valid, sums[0], time)
         elif kind == CLIPPED:
             _clipping_centre(stack, size, n, n_valid, centre, centres[0, p_lo : p_lo + n])
             centres[1, p_lo : p_lo + n] = n_valid[:n]
@@ -1483,10 +1568,13 @@ def _combine_run(
                 number, time,
             )  # fmt: skip
         else:
-            _weighted_sums(
+            alike = _weighted_sums(
                 values, variances, members, weights, times, p_lo, n, limits, False, centre, sums
             )
-            _store_mean(sums, n, flux, variance, number, time)
+            _store_means(
+                sums, alike, times[members[0]], n, (i_flux, i_variance, i_number, i_time), to,
+                to_step,
+            )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1560,37 +1648,30 @@ def _clip_run(
         for p in range(n):
             sigma = np.float32(1.4826) * mad[p]
             limits[0, p] = sigma * sigma if n_valid[p] >= fewest else np.float32(0.0)
-    _spread_of_pairs(values, variances, members, p_lo, n, n_valid, mad, limits)
+    _spread_of_pairs(values, variances, members, p_lo, n, n_valid, limits)
     for s in range(steps.shape[0]):
         kind, i_flux, i_variance, i_number, i_time = steps[s]
         if kind == CLIPPED:
-            _weighted_sums(
+            alike = _weighted_sums(
                 values, variances, members, weights, times, p_lo, n, limits, True, centre, sums
             )
-            _store_mean(
-                sums, n, _floats(to + i_flux * to_step, n), _floats(to + i_variance * to_step, n),
-                _floats(to + i_number * to_step, n), _floats(to + i_time * to_step, n),
+            _store_means(
+                sums, alike, times[members[0]], n, (i_flux, i_variance, i_number, i_time), to,
+                to_step,
             )  # fmt: skip
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
-def _spread_of_pairs(values, variances, members, p_lo, n, n_valid, total, limits):
+def _spread_of_pairs(values, variances, members, p_lo, n, n_valid, limits):
     """Where there are two values, the variance of their difference."""
     two = np.float32(2.0)
-    zero = np.float32(0.0)
-    pairs = np.int32(0)
     for p in range(n):
-        pairs += np.int32(1) if n_valid[p] == two else np.int32(0)
-    if pairs == 0:
-        return
-    total[:n] = zero
-    for k in range(members.shape[0]):
-        f = _line(values, members[k], p_lo, n)
-        v = _line(variances, members[k], p_lo, n)
-        for p in range(n):
-            total[p] += v[p] if f[p] == f[p] else zero
-    for p in range(n):
-        limits[0, p] = total[p] if n_valid[p] == two else limits[0, p]
+        if n_valid[p] == two:
+            total = np.float32(0.0)
+            for k in range(members.shape[0]):
+                if values[members[k], p_lo + p] == values[members[k], p_lo + p]:
+                    total += variances[members[k], p_lo + p]
+            limits[0, p] = total
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
@@ -1835,16 +1916,39 @@ def _clips(steps):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _store_rows(outs, at, lo, hi, tx, first_y, first_x, stages, stage, planes):
-    """Rows [lo, hi) of the tile, which lie in ``outs`` from row ``at`` on, to a stage's planes."""
-    height, width = planes.shape[1], planes.shape[2]
-    for i in range(planes.shape[0]):
-        if stages[i] != stage:
-            continue
-        for y in range(max(lo, first_y), min(hi, first_y + height)):
-            # By addresses: a slice of planes does not tell that its rows are without gaps.
-            to = _address(planes) + i * planes.strides[0] + (y - first_y) * planes.strides[1]
-            _copy(_place(outs, i, (at + y - lo) * tx + first_x), to, width)
+def _copy_rows(source, first, target, to, n):
+    """Copy ``n`` pixels of each exposure from one float32 (exposure, pixel) to another."""
+    for e in range(source.shape[0]):
+        _copy_bytes(_place(target, e, to), _place(source, e, first), 4 * n)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _store_rows(outs, at, lo, hi, padded, size, stages, stage, targets, inner, channel):
+    """Rows [lo, hi) of the tile to their places in the parts of a stage's planes.
+
+    They lie in ``outs`` from row ``at`` on; ``size`` is that of the planes, y and x.
+    """
+    _, tx, first_y, first_x = padded
+    height, width = size
+    wide = inner[2]
+    part = 4 * inner[0] * inner[1] * wide
+    for y in range(max(lo, first_y), min(hi, first_y + height)):
+        row = 4 * _row_in_parts(inner, size, channel, y - first_y)
+        for i in range(targets.shape[0]):
+            if stages[i] == stage:
+                source, to = _place(outs, i, (at + y - lo) * tx + first_x), targets[i] + row
+                for x in range(0, width, wide):
+                    _copy_bytes(to, source + 4 * x, 4 * min(wide, width - x))
+                    to += part
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _row_in_parts(inner, size, channel, y):
+    """Number of a row's first voxel in a plane that is cut into parts of ``inner`` voxels."""
+    deep, high, wide = inner
+    n_y, n_x = -(-size[0] // high), -(-size[1] // wide)
+    part = ((channel // deep) * n_y + y // high) * n_x
+    return ((part * deep + channel % deep) * high + y % high) * wide
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -1853,8 +1957,8 @@ def _rooms(table, tx, run):
 
     Returns
     -------
-    scratch : float32 (3 x (y, x), and (3, x)), uint32 (3, word)
-        Flux, variance and validity of an exposure's rows, sums along one row, and
+    scratch : float32 (2 x (y, x), and (5, x)), uint32 (3, word)
+        Flux and variance of an exposure's rows, sums along one row and weights, and
         the rows as they are read.
     work : float32 and float64
         A run's values, numbers, centres, limits and sums.
@@ -1864,8 +1968,7 @@ def _rooms(table, tx, run):
     scratch = (
         np.empty((rows, width), np.float32),
         np.empty((rows, width), np.float32),
-        np.empty((rows, width), np.float32),
-        np.empty((3, width), np.float32),
+        np.empty((5, width), np.float32),
         np.empty((3, rows * table[:, NX].max()), np.uint32),
     )
     work = (
@@ -1942,13 +2045,15 @@ def _fill_strip(
 ):  # fmt: skip
     """Bring the rows [s_lo, s_hi) of an exposure's channel onto the tile, NaN beside it.
 
+    A strip's channels come in their order, from 0 on, into the same arrays.
     Returns the first and last plus one column that can have a value; equal if none can.
     """  # fmt: skip
     a, b = row[COL_LO], row[COL_HI]
     y_lo = max(s_lo, row[ROW_LO])
     y_hi = min(s_hi, row[ROW_HI])
-    for out in (out_f, out_v):
-        _blank_around(out, y_lo - s_lo, y_hi - s_lo, a, b)
+    if c == 0:  # it stays so in the channels that follow
+        _blank_around(out_f, y_lo - s_lo, y_hi - s_lo, a, b)
+        _blank_around(out_v, y_lo - s_lo, y_hi - s_lo, a, b)
     if y_lo >= y_hi:
         return a, a
     if row[GATHERED] >= 0:
@@ -2001,20 +2106,11 @@ def _fill_all(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _place_of_strip(planes, channel, outs, held, s_lo, direct):
-    """Address of the strip's first pixel in plane 0, and the bytes from plane to plane."""
-    if direct:
-        at = channel * planes.strides[1] + s_lo * planes.strides[2]
-        return _address(planes) + at, planes.strides[0]
-    return _address(outs) + 4 * held, outs.strides[0]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def stack_slab(
     sources, table, present, background, floor, scale, weights, times, masks,
     drift, maps, pointers, indices, table_weights, lanczos,
     selections, sizes, networks, network_ends, c_n, steps, step_ends, rules,
-    padded, planes, first, white, white_n, gathered, run,
+    padded, targets, inner, first, white, white_n, gathered, run,
 ):  # fmt: skip
     """Stack a few channels of one tile.
 
@@ -2054,8 +2150,11 @@ def stack_slab(
         Rows and columns of the tile, and the row and column in it at which the
         planes begin: a clipping needs HALO pixels more on each side than it
         makes, where the grid goes on. The geometry above is that of the tile.
-    planes : float32 (plane, channel, y, x)
-        Filled from channel ``first`` on.
+    targets : int64 (plane,)
+        Addresses of the planes, float32, each cut into parts: filled from channel ``first`` on.
+    inner : int64 (3,)
+        Voxels of a part along wavelength, y, x. Each lies in one piece, those along x
+        follow one another, then those along y; the last reach over the edge.
     white, white_n : float32, uint8 (exposure, y, x)
         Sum over channels and their number, added to; up to 255 channels.
     gathered : float32 (2, gathered exposure, channel, y, x)
@@ -2065,34 +2164,33 @@ def stack_slab(
     """
     n_exposures = table.shape[0]
     n_channels = present.shape[1]
-    ty, tx, first_y, first_x = padded
+    ty, tx, _, _ = padded
+    size = white.shape[1], white.shape[2]
     # A clipped mean comes `lag` rows behind the others, when the rows below it are there.
-    lag, stages = _stages(steps, planes.shape[0])
+    lag, stages = _stages(steps, targets.shape[0])
     held = lag * tx
     values = np.empty((n_exposures, held + STRIP_ROWS * tx), np.float32)
     variances = np.empty((n_exposures, held + STRIP_ROWS * tx), np.float32)
-    outs = np.empty((planes.shape[0], held + STRIP_ROWS * tx), np.float32)
+    outs = np.empty((targets.shape[0], held + STRIP_ROWS * tx), np.float32)
     behind = _rows_behind(lag, n_channels, n_exposures, sizes.shape[0], tx)
     scratch, work = _rooms(table, tx, run)
     _gather_all(
         sources, table, present, background, floor, scale, masks, maps, pointers, indices,
         table_weights, lanczos, gathered,
     )  # fmt: skip
-    # Planes that are the tile's, row by row, are filled at once.
-    direct = planes.shape[2] == ty and planes.shape[3] == tx
+    to, to_step = _address(outs) + 4 * held, outs.strides[0]
     for s_lo in range(0, ty, STRIP_ROWS):
         s_hi = min(s_lo + STRIP_ROWS, ty)
         n_pixels = (s_hi - s_lo) * tx
         for c in range(n_channels):
             if lag:
-                values[:, :held] = behind[0][0, c]
-                variances[:, :held] = behind[0][1, c]
+                _copy_rows(behind[0][0, c], 0, values, 0, held)
+                _copy_rows(behind[0][1, c], 0, variances, 0, held)
             columns = _fill_all(
                 sources, table, present[:, c], c, masks, gathered, drift, lanczos,
                 background[:, c], floor[:, c], scale, s_lo, s_hi, scratch, values, variances,
                 held, padded, white, white_n,
             )  # fmt: skip
-            to, to_step = _place_of_strip(planes, first + c, outs, held, s_lo, direct)
             for k in range(sizes.shape[0]):
                 members = selections[k, : sizes[k]]
                 network = networks[network_ends[k] : network_ends[k + 1]]
@@ -2101,19 +2199,15 @@ def stack_slab(
                     steps[step_ends[k] : step_ends[k + 1]], rules, held, (s_hi - s_lo, tx),
                     columns if lag == 0 else (0, tx), run, work, to, to_step, behind[2][c, k],
                 )  # fmt: skip
-            if not direct:
-                _store_rows(
-                    outs, lag, s_lo, s_hi, tx, first_y, first_x, stages, 1, planes[:, first + c]
-                )
+            _store_rows(
+                outs, lag, s_lo, s_hi, padded, size, stages, 1, targets, inner, first + c
+            )  # fmt: skip
             if lag:
                 a, b, at = _clip_behind(
                     values, variances, weights, times, selections, sizes, networks, network_ends,
                     steps, step_ends, rules, s_lo, s_hi, padded, run, work, to - 4 * held,
                     to_step, c, behind,
                 )  # fmt: skip
-                if not direct:
-                    _store_rows(
-                        outs, at, a, b, tx, first_y, first_x, stages, 2, planes[:, first + c]
-                    )
-                behind[0][0, c] = values[:, n_pixels : n_pixels + held]
-                behind[0][1, c] = variances[:, n_pixels : n_pixels + held]
+                _store_rows(outs, at, a, b, padded, size, stages, 2, targets, inner, first + c)
+                _copy_rows(values, n_pixels, behind[0][0, c], 0, held)
+                _copy_rows(variances, n_pixels, behind[0][1, c], 0, held)

@@ -32,7 +32,7 @@ TILE_PIX = 480
 """Side of a tile at most: one field of MUSE is one tile, turned by 45 degrees as well. Tiles
 side by side read the rows of a frame that they share twice."""
 BLOCK_BYTES = 192 << 20
-"""Planes of a block at most; a task holds these and a copy of one variable."""
+"""Planes of a block at most: what a task holds of its results."""
 DEEPEST_BLOCK = 64
 INNER_PIX = 48
 """Side of a chunk inside a shard, about: what a spectrum has to read."""
@@ -212,7 +212,7 @@ def plan_blocks(
                 continue
             specs[j, i] = TileSpec(
                 grid.sky, tile, padded, tuple(members[n] for n in inside), tuple(slots), rules,
-                depth, grid.spectral.size,
+                depth, (depth, inner_y, inner_x), grid.spectral.size,
             )  # fmt: skip
             facts = {
                 n: repr((members[n].key_facts(), weight_facts[n], halves and members[n].rank % 2))

@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
-from musedask.blocks import Stack
+from musedask.blocks import Slot, Stack
 from musedask.cube import FLUX_UNITS, make_cube, name_of
 from musedask.errors import InputError, MusedaskWarning
 from musedask.fits import check_variance
@@ -115,7 +116,7 @@ def stack_with(
     weighing = exposure_weights(ordered, tuple(found.values()), options.weights)
     members = weighing.members
     _note_weights(options)
-    slots = slots_of(options.methods)
+    slots = slots_of(options.methods, (member.exptime for member in members))
     rules = tuple(float(rule) for rule in rules_array(options.clipping, options.mpdaf_clipping))
     plan, specs = plan_blocks(grid, members, slots, rules, options, weighing.facts)
     planes, results = lazy_stack(plan, specs, ordered, members, options, weighing.measured)
@@ -123,10 +124,8 @@ def stack_with(
     _warn_of_residuals(table)
     cubes_out = {}
     for method in options.methods:
-        at = {slot.variable: slot.plane for slot in slots if slot.method == method}
         variables = {
-            key: planes[plane].astype(np.uint16) if key == "n_exposures" else planes[plane]
-            for key, plane in at.items()
+            slot.variable: _output(planes, slot) for slot in slots if slot.method == method
         }
         cube = make_cube(
             variables, grid.sky, grid.spectral, units=units, wavelengths=wavelengths,
@@ -136,6 +135,14 @@ def stack_with(
     # A cube that was changed may have been given another flux and variance: only files count.
     checks = tuple(partial(check_variance, m.source) for m in members if m.source is not None)
     return Stack(cubes_out, plan, results, table, stack_attrs(grid, options), checks)
+
+
+def _output(planes: da.Array, slot: Slot) -> da.Array:
+    """A variable of a statistic out of the planes of all."""
+    plane: da.Array = planes[slot.plane]
+    if slot.factor != 1:
+        plane = da.multiply(plane, slot.factor, dtype=np.float64).astype(np.float32)
+    return plane.astype(np.uint16) if slot.variable == "n_exposures" else plane
 
 
 def _in_order(cubes: Sequence[xr.Dataset]) -> list[xr.Dataset]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -134,15 +134,18 @@ def split_method(name: str) -> tuple[str, str]:
     )
 
 
-def slots_of(methods: Sequence[str]) -> tuple[Slot, ...]:
+def slots_of(methods: Sequence[str], exptimes: Iterable[float] = ()) -> tuple[Slot, ...]:
     """Lay out the planes of the outputs.
 
-    Mean and median of the same exposures share their planes of number and time.
+    Mean and median of the same exposures share their planes of number and time,
+    and exposures that all have one exposure time need none for it.
     """
     if not methods:
         raise InputError(f"no methods: ask for one or more of {', '.join(METHODS)}")
     if len(set(methods)) != len(methods):
         raise InputError(f"methods {list(methods)}: one is asked for twice")
+    common = set(exptimes)
+    factor = common.pop() if len(common) == 1 else None
     slots: list[Slot] = []
     shared: dict[str, int] = {}
     n_planes = 0
@@ -154,10 +157,15 @@ def slots_of(methods: Sequence[str]) -> tuple[Slot, ...]:
         counted = shared.get(half) if pools else None
         if counted is None:
             counted = n_planes
-            n_planes += 2
+            n_planes += 2 if factor is None else 1
             if pools:
                 shared[half] = counted
-        slots += [Slot(name, "n_exposures", counted), Slot(name, "exposure_time", counted + 1)]
+        slots.append(Slot(name, "n_exposures", counted))
+        slots.append(
+            Slot(name, "exposure_time", counted + 1)
+            if factor is None
+            else Slot(name, "exposure_time", counted, factor)
+        )
     return tuple(slots)
 
 
