@@ -38,10 +38,11 @@ check: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# A test that hangs ends its worker after ten minutes. It is not begun again: it would hang again.
 test: check
 	@.ci/tools
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --benchmark-disable \
-		--cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --max-worker-restart=0 \
+		--benchmark-disable --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 benchmark: setup
 	@.ci/tools
