@@ -179,7 +179,7 @@ def compilation_said() -> Iterator[None]:
         def on_start(self, happened: Any) -> None:
             if not self.said:
                 self.said = True
-                say("compiling the kernels: once per machine, takes about half a minute")
+                say("compiling the kernels: once per machine, takes a minute or two")
 
         def on_end(self, happened: Any) -> None:
             pass

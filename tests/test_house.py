@@ -58,10 +58,7 @@ FORBIDDEN_KEYWORDS = ("shell", "allow_pickle")
 
 MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 500, 250, 60
 """Functions and classes without their docstring."""
-LONG_BUT_RIGHT = {
-    "stacking.kernels": "stack_slab and all that it calls, directly or not: numba's cache does "
-    "not notice an edit of a callee in another file, and after an upgrade would run the old one",
-}
+LONG_BUT_RIGHT: dict[str, str] = {}
 """Module, or module:function, or module:class, that may be longer -> the reason."""
 
 

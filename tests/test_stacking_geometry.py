@@ -18,8 +18,8 @@ from musedask.errors import InputError, MusedaskWarning
 from musedask.grid import CubeGrid
 from musedask.sky import SkyProjection
 from musedask.stacking import block, geometry, stack
-from musedask.stacking import kernels as k
 from musedask.stacking.geometry import footprint, lanczos_table
+from musedask.stacking.kernels import layout as k
 
 SHAPE = (2, 16, 20)
 RESAMPLINGS = ("exact", "bilinear", "nearest", "lanczos3")
@@ -128,8 +128,8 @@ class TestCopies:
         np.testing.assert_array_equal(found["flux"].values, wanted)
         wanted[:, :13, 4:24] = variance[:, 3:]
         wanted[0, 0, 8] = np.nan
-        if method == "median":  # 1 / sigma^2 and back again costs a bit
-            np.testing.assert_allclose(found["variance"].values, wanted, rtol=3e-7)
+        if method == "median":  # by way of 1 / sigma, which is rounded twice and squared
+            np.testing.assert_allclose(found["variance"].values, wanted, rtol=4.5e-7)
         else:
             np.testing.assert_array_equal(found["variance"].values, wanted)
 

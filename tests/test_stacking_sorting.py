@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from musedask.stacking import kernels as k
+from musedask.stacking.kernels.layout import FEW
+from musedask.stacking.kernels.networks import median_network
+from musedask.stacking.kernels.sorting import middle_of, sort_around, sort_run
 
 ROOM = 48
 """Pixels of a row of the work space."""
@@ -28,7 +30,7 @@ def medians(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 16, 43])
-@pytest.mark.parametrize("n", range(1, k.FEW + 3))
+@pytest.mark.parametrize("n", range(1, FEW + 3))
 def test_the_median_of_a_run_is_that_of_each_pixels_values(n: int, length: int) -> None:
     values = sample(n, length)
     chosen = np.random.default_rng(n).permutation(n + 2)[:n].astype(np.int64)
@@ -36,14 +38,14 @@ def test_the_median_of_a_run_is_that_of_each_pixels_values(n: int, length: int) 
     work = np.full((n + 1, ROOM), np.nan, np.float32)
     number = np.full(ROOM, -1, np.float32)
     out = np.full(ROOM, -7, np.float32)
-    k._sort(values, chosen, k.median_network(n), START, length, work, number)
-    k._middle(work, n, length, number, out)
+    sort_run(values, chosen, median_network(n), START, length, work, number)
+    middle_of(work, n, length, number, out)
     np.testing.assert_array_equal(number[:length], (~np.isnan(inside)).sum(axis=0))
     np.testing.assert_array_equal(out[:length], medians(inside))
     assert (number[length:] == -1).all()
     assert (out[length:] == -7).all()
 
     centre = out[:length].copy()
-    k._sort_around(values, chosen, k.median_network(n), START, length, centre, work)
-    k._middle(work, n, length, number, out)
+    sort_around(values, chosen, median_network(n), START, length, centre, work)
+    middle_of(work, n, length, number, out)
     np.testing.assert_array_equal(out[:length], medians(abs(inside - centre)))

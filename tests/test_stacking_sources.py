@@ -83,7 +83,7 @@ def test_all_files_are_closed_after_a_block_and_after_an_error(
 
     lazy.compute()
     assert not {os.fspath(path) for path in cube_paths(tmp_path)} & opened()
-    monkeypatch.setattr(block.k, "stack_slab", lambda *_: (_ for _ in ()).throw(EOFError("early")))
+    monkeypatch.setattr(block, "stack_slab", lambda *_: (_ for _ in ()).throw(EOFError("early")))
     with pytest.raises(FileError):
         lazy.compute()
     assert not {os.fspath(path) for path in cube_paths(tmp_path)} & opened()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musedask.errors import InputError
-from musedask.stacking.kernels import median_network, middle_ranks
+from musedask.stacking.kernels.networks import median_network, middle_ranks
 from musedask.stacking.levels import channel_background, channel_floor, typical_variance
 from musedask.stacking.statistics import (
     combination,

@@ -7,10 +7,9 @@ file, so that big-endian bytes need no copy in native order.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-KEEPS_NAN = {"contract", "reassoc", "nsz", "arcp"}
-"""The fast-math flags that keep NaN and infinity meaningful."""
+from musedask.compiling import fast_kept_kernel, fast_kernel
+
 RUN = 512
 """Pixels that are worked on at once: they and their sums stay in the first level of cache."""
 GROUP = 4
@@ -20,7 +19,7 @@ FLUX, VARIANCE, WEIGHT = range(3)
 """Planes of the sums."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+@fast_kernel
 def _load(source_f, source_v, swap, f, v, m):
     """Native flux and variance of a run of pixels, 0 where missing; ``m`` is 1 or 0.
 
@@ -46,7 +45,7 @@ def _load(source_f, source_v, swap, f, v, m):
     return n_good
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+@fast_kernel
 def _drop(quality, f, v, m):
     """Make pixels missing whose quality is not 0; return how many are left."""
     zero = np.float32(0.0)
@@ -60,7 +59,7 @@ def _drop(quality, f, v, m):
     return n_good
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+@fast_kernel
 def _add(x, n, weights, out):
     """Add a group of channels, float32 (GROUP, RUN), to the sums of a run of ``n`` pixels."""
     # Rows apart, and not a loop over them: only so it becomes vector instructions.
@@ -70,7 +69,7 @@ def _add(x, n, weights, out):
         out[i] += (w0 * x0[i] + w1 * x1[i]) + (w2 * x2[i] + w3 * x3[i])
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+@fast_kept_kernel
 def add_channels(flux, variance, quality, swap, weights, sums):
     """Add channels to the weighted sums of every filter.
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-_KEEPS_NAN = {"contract", "reassoc", "nsz", "arcp"}
-"""The fast-math flags that keep NaN meaningful."""
+from musedask.compiling import fast_kept_kernel, fast_kernel
 
 _RUN = 1024
 """Pixels whose sums stay in the processor's first cache while all channels are added."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
+@fast_kept_kernel
 def convert_chunk(values, factor, fill, chunk):
     """Bring an inner chunk's values, times a factor, into its type; NaN becomes fill.
 
@@ -49,7 +47,7 @@ def convert_chunk(values, factor, fill, chunk):
     return n > 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
+@fast_kept_kernel
 def has_values(values):
     """Whether there is anything but NaN in float32 (z, y, x), in C order."""
     flat = values.reshape(-1)
@@ -59,7 +57,7 @@ def has_values(values):
     return i < flat.size
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
+@fast_kept_kernel
 def mean_over_channels(parts):
     """Mean over the channels without what is NaN or infinite, and how many entered it.
 
@@ -95,7 +93,7 @@ def mean_over_channels(parts):
     return mean.reshape(shape), number.reshape(shape)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
+@fast_kernel
 def _add_finite(values, total, count):
     infinite = np.float32(np.inf)
     for x in range(values.shape[0]):
@@ -104,7 +102,7 @@ def _add_finite(values, total, count):
         count[x] += np.float32(1.0) if valid else np.float32(0.0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=_KEEPS_NAN)
+@fast_kept_kernel
 def add_weighted(image, weights, total, weight):
     """Add an image times its weights to a sum, and the weights to theirs, where it is finite.
 

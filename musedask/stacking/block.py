@@ -20,8 +20,10 @@ from musedask.blocks import BlockResult, Slot, parts_shape
 from musedask.errors import FileError
 from musedask.fits import FitsCube, FitsSource
 from musedask.sky import SkyProjection
-from musedask.stacking import kernels as k
 from musedask.stacking.geometry import TileGeometry, ToFrame, lanczos_table, tile_geometry
+from musedask.stacking.kernels import column
+from musedask.stacking.kernels.layout import LANES
+from musedask.stacking.kernels.slab import stack_slab
 from musedask.stacking.members import Member, member_mask
 from musedask.stacking.statistics import combination, median_factors
 from musedask.uncached import ALIGNMENT, laid_out
@@ -30,7 +32,7 @@ KERNEL_VERSION = 7
 """Raise it when the kernel gives other values for the same input: old blocks are made again."""
 GATHER_BYTES = 96 << 20
 """Resampled frames of gathered exposures that a task holds at a time."""
-DEEPEST_SLAB = k.LANES
+DEEPEST_SLAB = LANES
 RUN_BYTES = 48 << 10
 """Values of all exposures along a run of pixels: what fits the first levels of cache."""
 GEOMETRY_CACHE_BYTES = 256 << 20
@@ -119,7 +121,7 @@ def make_block(
         for lo in range(0, depth, slab):
             hi = min(lo + slab, depth)
             sources.announce(hi, min(hi + slab, depth))
-            k.stack_slab(
+            stack_slab(
                 sources.of_slab(lo), table, np.ascontiguousarray(present[:, lo:hi]),
                 np.ascontiguousarray(levels[:, 0, lo:hi]),
                 np.ascontiguousarray(levels[:, 1, lo:hi]),
@@ -245,17 +247,17 @@ def _with_flags(
     at = 0
     for n, member in enumerate(spec.members):
         direct = arrays[n] is None
-        table[n, k.SWAP] = int(direct)
+        table[n, column.SWAP] = int(direct)
         if not direct:  # a whole array is at hand
-            table[n, [k.READ_LO, k.READ_HI]] = 0, member.frame_shape[0]
-        table[n, k.QUALITY] = int(
+            table[n, [column.READ_LO, column.READ_HI]] = 0, member.frame_shape[0]
+        table[n, column.QUALITY] = int(
             direct and member.source is not None and member.source.quality is not None
         )
         if member.mask is None:
             continue
         masked = member_mask(member.mask, member.header_sky, member.frame_shape, member.source)
         if masked is not None:
-            table[n, k.MASK] = at
+            table[n, column.MASK] = at
             masks.append(masked.ravel().view(np.uint8))
             at += masked.size
     return (np.concatenate(masks) if masks else np.zeros(1, np.uint8)), table
@@ -270,7 +272,7 @@ def _gathered_shape(
     """
     top, bottom, left, right = spec.padded
     ny, nx = bottom - top, right - left
-    n_gathered = int((table[:, k.GATHERED] >= 0).sum())
+    n_gathered = int((table[:, column.GATHERED] >= 0).sum())
     most = GATHER_BYTES // max(2 * 4 * n_gathered * ny * nx, 1)
     return 2, n_gathered, max(1, min(most, DEEPEST_SLAB, depth)), ny, nx
 

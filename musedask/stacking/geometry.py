@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from musedask.stacking import kernels as k
+from musedask.stacking.kernels import column
+from musedask.stacking.kernels import layout as k
 from musedask.stacking.overlap import overlap_table
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -207,7 +208,7 @@ def tile_geometry(
         for e, found in enumerate(footprints)
         if found is not None and (part := found.part(*tile)) is not None
     }
-    table = np.full((len(parts), k.N_COLUMNS), -1, dtype=np.int64)
+    table = np.full((len(parts), column.N_COLUMNS), -1, dtype=np.int64)
     drift = np.zeros((len(parts), y_hi - y_lo, 4))
     maps: list[Any] = []
     tables: list[tuple[Any, Any, Any]] = []
@@ -217,14 +218,16 @@ def tile_geometry(
         found = footprints[e]
         assert found is not None
         row = table[n]
-        row[[k.KIND, k.NY, k.NX]] = found.kind, *frame_shapes[e]
-        row[[k.ROW_LO, k.ROW_HI, k.COL_LO, k.COL_HI]] = a - y_lo, b - y_lo, c - x_lo, d - x_lo
-        row[[k.SHIFT_Y, k.SHIFT_X]] = found.shift[0] + y_lo, found.shift[1] + x_lo
-        row[[k.READ_LO, k.READ_HI]] = _rows_read(mappings[e], (a, b, c, d), frame_shapes[e][0])
+        row[[column.KIND, column.NY, column.NX]] = found.kind, *frame_shapes[e]
+        row[[column.ROW_LO, column.ROW_HI]] = a - y_lo, b - y_lo
+        row[[column.COL_LO, column.COL_HI]] = c - x_lo, d - x_lo
+        row[[column.SHIFT_Y, column.SHIFT_X]] = found.shift[0] + y_lo, found.shift[1] + x_lo
+        rows = _rows_read(mappings[e], (a, b, c, d), frame_shapes[e][0])
+        row[[column.READ_LO, column.READ_HI]] = rows
         if found.kind in (k.DRIFT, k.DRIFT_LANCZOS):
             drift[n] = drift_rows(mappings[e], found, y_lo, y_hi, x_lo)
         elif found.kind == k.EXACT:
-            row[k.GATHERED], row[k.TABLE_AT] = gathered, table_at
+            row[column.GATHERED], row[column.TABLE_AT] = gathered, table_at
             pointers, indices, weights = turned[e]
             tables.append((pointers + entries, indices, weights))
             table_at, entries, gathered = (
@@ -233,7 +236,7 @@ def tile_geometry(
                 gathered + 1,
             )
         elif found.kind != k.COPY:
-            row[k.GATHERED], row[k.MAP_AT] = gathered, map_at
+            row[column.GATHERED], row[column.MAP_AT] = gathered, map_at
             maps.append(turned[e])
             map_at, gathered = map_at + maps[-1].shape[1], gathered + 1
     return TileGeometry(

@@ -8,10 +8,11 @@ does not notice an edit elsewhere.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from musedask.compiling import kept_kernel, kernel
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _clip_polygon(xs, ys, n, axis, limit, sign, out_x, out_y):
     """Keep the side ``sign * (coordinate - limit) >= 0`` of a polygon (Sutherland-Hodgman)."""
     m = 0
@@ -33,7 +34,7 @@ def _clip_polygon(xs, ys, n, axis, limit, sign, out_x, out_y):
     return m
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _range_of_four(values):
     """Smallest and largest of the first four."""
     low = min(min(values[0], values[1]), min(values[2], values[3]))
@@ -41,7 +42,7 @@ def _range_of_four(values):
     return low, high
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _polygon_area(xs, ys, n):
     area = 0.0
     for i in range(n):
@@ -50,7 +51,7 @@ def _polygon_area(xs, ys, n):
     return abs(area) / 2
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def overlap_table(corner_x, corner_y, ny, nx, border, pointers, indices, weights):
     """Areas in which output pixels overlap the pixels of a frame.
 
@@ -115,7 +116,7 @@ def overlap_table(corner_x, corner_y, ny, nx, border, pointers, indices, weights
     return n
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _area_below(xs, ys, n, limit, out_x, out_y):
     """Area of the part of a polygon below ``y = limit``; the last two take its corners."""
     if n < 3:

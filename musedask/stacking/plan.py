@@ -22,7 +22,7 @@ from musedask.placement import Placement, place
 from musedask.sky import SkyProjection
 from musedask.stacking.block import KERNEL_VERSION, TileSpec, mapping
 from musedask.stacking.geometry import footprint
-from musedask.stacking.kernels import HALO
+from musedask.stacking.kernels.layout import HALO
 from musedask.stacking.members import Member
 from musedask.stacking.options import StackOptions
 from musedask.stacking.statistics import split_method

@@ -11,7 +11,8 @@ import numpy as np
 
 from musedask.blocks import Slot
 from musedask.errors import InputError
-from musedask.stacking import kernels as k
+from musedask.stacking.kernels import layout as k
+from musedask.stacking.kernels.networks import median_network
 
 METHODS = ("median", "mean", "clipped", "clipped_mpdaf")
 HALVES = ("", "_odd", "_even")
@@ -219,7 +220,7 @@ def combination(slots: Sequence[Slot], ranks: Sequence[int]) -> Combination:
     for n, half in enumerate(halves):
         selections[n, : len(chosen[half])] = chosen[half]
     sizes = np.array([len(chosen[half]) for half in halves], np.int64)
-    nets = [k.median_network(int(size)) for size in sizes]
+    nets = [median_network(int(size)) for size in sizes]
     steps = [np.array(by_half[half], np.int64) for half in halves]
     return Combination(
         selections,

@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-KEEPS_NAN = {"contract", "reassoc", "nsz", "arcp"}
-"""The fast-math flags that keep NaN and infinity meaningful."""
+from musedask.compiling import fast_kept_kernel, kept_kernel, kernel
+
 MAD_TO_SIGMA = 1.482602218505602
 CLIP_SIGMA = 3.0
 CLIPS = 4
@@ -21,7 +20,7 @@ _HORIZON = 24
 """Its response has fallen below 1e-13 after so many pixels."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def spline_filter(image):
     """Turn values into coefficients of the spline through them, in place, mirrored at the ends."""
     ny, nx = image.shape
@@ -60,7 +59,7 @@ def spline_filter(image):
             image[y, x] *= 6.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _is_known(unknown, x, y):
     """Whether a place is inside, with a value on every side."""
     ny, nx = unknown.shape
@@ -75,7 +74,7 @@ def _is_known(unknown, x, y):
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _mirrored(k, n):
     """Index that a place beyond an end is given the value of."""
     if k < 0:
@@ -85,7 +84,7 @@ def _mirrored(k, n):
     return max(0, k)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _value(coefficients, x, y):
     """The spline at a place that is inside."""
     ny, nx = coefficients.shape
@@ -108,7 +107,7 @@ def _value(coefficients, x, y):
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _weights(t):
     """The cubic B-spline at the four nearest knots."""
     u = 1.0 - t
@@ -120,7 +119,7 @@ def _weights(t):
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def read_places(coefficients, unknown, x, y, result):
     """Values of a spline at places; NaN where it is not known."""
     for k in range(x.size):
@@ -128,7 +127,7 @@ def read_places(coefficients, unknown, x, y, result):
         result[k] = _value(coefficients, x[k], y[k]) if known else np.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def read_lattice(coefficients, unknown, origin, matrix, result):
     """Values of a spline at ``origin + matrix (x, y)``; NaN where it is not known."""
     for row in range(result.shape[0]):
@@ -139,7 +138,7 @@ def read_lattice(coefficients, unknown, origin, matrix, result):
             result[row, column] = _value(coefficients, x, y) if known else np.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def read_with_slopes(coefficients, unknown, x, y, result):
     """Values of a spline, its slopes by x and y, and its Laplacian: rows of ``result``."""
     ny, nx = coefficients.shape
@@ -167,7 +166,7 @@ def read_with_slopes(coefficients, unknown, x, y, result):
         result[0, k], result[1, k], result[2, k], result[3, k] = value, by_x, by_y, curve
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _weights_and_slopes(t, w):
     """Weights of four knots, and their first and second derivatives."""
     u = 1.0 - t
@@ -177,7 +176,7 @@ def _weights_and_slopes(t, w):
     w[2, 0], w[2, 1], w[2, 2], w[2, 3] = u, 3.0 * t - 2.0, 3.0 * u - 2.0, t
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def bin_pixels(values, known, bins, result, result_known):
     """Flux of ``bins`` x ``bins`` pixels of which more than half are known."""
     for y in range(result.shape[0]):
@@ -192,7 +191,7 @@ def bin_pixels(values, known, bins, result, result_known):
             result[y, x] = total / n * bins * bins if 2 * n > bins * bins else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+@fast_kept_kernel
 def spaxel_and_spline(ky, kx, sides, result):
     """Transform of a spaxel, times what makes a spline's coefficients of values.
 
@@ -218,7 +217,7 @@ def spaxel_and_spline(ky, kx, sides, result):
                 result[j, i] *= one if small else sine / (one if small else whole)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=KEEPS_NAN)
+@fast_kept_kernel
 def multiply_radially(waves, box, ky, kx, table, per_cycle, result):
     """Multiply waves by a function of their radial frequency, given as a table, and by a box."""
     along_x = ((kx * per_cycle) ** 2).astype(np.float32)
@@ -235,7 +234,7 @@ def multiply_radially(waves, box, ky, kx, table, per_cycle, result):
             result[j, i] = waves[j, i] * factor[i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def mark_near_unknown(known, reach, result):
     """Mark what is within ``reach`` pixels (a square) of a missing pixel, or of the outside."""
     ny, nx = known.shape
@@ -269,7 +268,7 @@ def mark_near_unknown(known, reach, result):
             result[y, x] |= last_y[x] - y <= reach
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel(forceinline=True)
 def clipped_level(values):
     """Median and robust standard deviation of sorted values: clipping leaves a part of them."""
     first, last = 0, values.size
@@ -289,7 +288,7 @@ def clipped_level(values):
     return level, sigma
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _median_distance(values, first, last, level):
     """Median distance of sorted values from their median: the nearest half of them is walked."""
     above = (first + last) // 2
@@ -309,7 +308,7 @@ def _median_distance(values, first, last, level):
     return other if n % 2 else 0.5 * (one + other)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def gather_cells(image, usable, edges_y, edges_x, cells, counts):
     """Collect the pixels of each cell of a mesh that count."""
     columns = edges_x.size - 1
@@ -325,14 +324,14 @@ def gather_cells(image, usable, edges_y, edges_x, cells, counts):
                 counts[cell] = n
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def cell_levels(cells, counts, levels):
     """Clipped median of each row of sorted values."""
     for k in range(levels.size):
         levels[k] = clipped_level(cells[k, : counts[k]])[0]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def pearson_coefficient(one, other, usable):
     """Pearson's coefficient of the usable pixels of two images; NaN of fewer than three."""
     n, sum_a, sum_b = 0, 0.0, 0.0
@@ -357,7 +356,7 @@ def pearson_coefficient(one, other, usable):
     return ab / norm if norm > 0 else np.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def nearest_place(x, y, reach, distance2, nearest):
     """The nearest place of each pixel within ``reach``, and the square of its distance."""
     ny, nx = nearest.shape
@@ -371,7 +370,7 @@ def nearest_place(x, y, reach, distance2, nearest):
                     nearest[row, column] = k
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept_kernel
 def climb(values, inverse, log_inside, log_outside, rounds, places, belongs, likelihood):
     """Climb from each place to the nearest maximum of a mixture's likelihood, in place.
 
@@ -411,14 +410,14 @@ def climb(values, inverse, log_inside, log_outside, rounds, places, belongs, lik
         likelihood[k] = total
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _distance2(value, inverse, x, y):
     """Square of the distance of a value from a place, in its errors."""
     dx, dy = value[0] - x, value[1] - y
     return inverse[0, 0] * dx * dx + 2.0 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy * dy
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _belonging(value, inverse, log_inside, log_outside, x, y):
     """Probability that a value belongs to a place, and is no outlier."""
     inside = log_inside - 0.5 * _distance2(value, inverse, x, y)

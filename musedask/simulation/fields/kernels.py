@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import ceil, exp, floor, log, sqrt
 from typing import Any
 
-from numba import njit
+from musedask.compiling import kept_kernel
 
 
-@njit(cache=True, nogil=True)
+@kept_kernel(error_model="python")
 def add_gaussians(
     out: Any, x: Any, y: Any, peak: Any, xx: Any, xy: Any, yy: Any, faintest: float
 ) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from musedask.compiling import kept_kernel, kernel
 
 WIDTH = 76.0
 """Width of a slice on the detector, pixels."""
@@ -23,7 +24,7 @@ PSF_STEPS = 20
 PRNU_RMS = 0.004
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always", error_model="python")
 def _at(table: Any, position: float) -> float:
     """Linear interpolation at a fractional index; 0 outside."""
     low = int(position)
@@ -33,7 +34,7 @@ def _at(table: Any, position: float) -> float:
     return float(table[low] * (1.0 - part) + table[low + 1] * part)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always", error_model="python")
 def _unit(key: Any) -> float:
     """A number in [-1, 1) that looks random: splitmix64 (Steele, Lea and Flood 2014)."""
     z = key + np.uint64(0x9E3779B97F4A7C15)
@@ -43,7 +44,7 @@ def _unit(key: Any) -> float:
     return float(z >> np.uint64(11)) * (2.0 / 9007199254740992.0) - 1.0
 
 
-@njit(cache=True, nogil=True)
+@kept_kernel(error_model="python")
 def expose(
     out: Any, left: Any, wave: Any, dispersion: Any, throughput: Any, x_slices: Any,
     diffuse: Any, points: Any, psf: Any, x_points: Any, chip: int,
@@ -107,7 +108,7 @@ def expose(
                 out[y, x] += light * dispersion[y] * throughput[s]
 
 
-@njit(cache=True, nogil=True)
+@kept_kernel(error_model="python")
 def read_out(electrons: Any, noise: Any, bias: Any, gain: Any, ron: Any, raw: Any) -> None:
     """Read a detector out through its four ports, with the pre- and overscans around each.
 
