@@ -57,9 +57,9 @@ def touch_memory(say: Callable[[str], None], n_bytes: int | None = None) -> dict
     if run.returncode != 0:
         say(f"memory    not touched (status {run.returncode}): {run.stderr.strip()[-200:]}")
         return {}
-    seconds = float(run.stdout) * GIB / wanted
+    seconds = round(float(run.stdout) * GIB / wanted, 3)
     say(f"memory    {seconds:.2f} s for a GiB")
-    return {"touched_gib": round(wanted / GIB, 3), "touch_s_per_gib": round(seconds, 3)}
+    return {"touched_gib": round(wanted / GIB, 3), "touch_s_per_gib": seconds}
 
 
 def free_bytes(meminfo: Path = Path("/proc/meminfo"), whole: int | None = None) -> int:
