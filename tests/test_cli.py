@@ -33,6 +33,7 @@ from command_line import (
     tree,
     values,
 )
+from numba import njit
 
 from musedask import cli as command_line
 from musedask import console
@@ -710,3 +711,16 @@ def test_a_gzipped_exposure_is_read_as_well(pair, tmp_path):
     for name in names:
         plain, unpacked = tree(tmp_path / "plain.zarr"), tree(tmp_path / "packed.zarr")
         assert plain[name] == unpacked[name]
+
+
+def test_each_part_of_the_demo_says_that_it_compiles(tmp_path, monkeypatch):
+    from musedask import demo
+
+    def compiling(*_, **__):
+        njit(lambda x: x + 1)(1)
+        return "done"
+
+    monkeypatch.setattr(demo, "run_night", compiling)
+    monkeypatch.setattr(demo, "run", compiling)
+    found = command("demo", tmp_path / "demo")
+    assert found.err.count("compiling the kernels") == 2

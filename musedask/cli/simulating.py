@@ -149,8 +149,9 @@ def _night(folder: Path) -> object:
     from musedask.cli.showing import reduction_shown
 
     try:
-        return demonstration.run_night(
-            folder, bar=console.progress_bar, shown=reduction_shown, say=console.say
-        )
+        with console.compilation_said():
+            return demonstration.run_night(
+                folder, bar=console.progress_bar, shown=reduction_shown, say=console.say
+            )
     except MissingError as err:
         return f"The part with raw frames is left out: {err}"

@@ -16,12 +16,12 @@ WORD = ir.IntType(64)
 
 
 def load_lanes(builder: Any, address: Any) -> Any:
-    """LANES float32 from an address of any alignment."""
+    """LANES float32 from the address of a float32."""
     return builder.load(builder.inttoptr(address, VECTOR.as_pointer()), align=4)
 
 
 def store_lanes(builder: Any, value: Any, address: Any) -> None:
-    """Store LANES float32 at an address of any alignment."""
+    """Store LANES float32 from the address of a float32 on."""
     builder.store(value, builder.inttoptr(address, VECTOR.as_pointer()), align=4)
 
 
