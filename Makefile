@@ -41,6 +41,7 @@ check: setup
 # A test that hangs ends its worker after ten minutes. It is not begun again: it would hang again.
 test: check
 	@.ci/tools
+	@$(BIN)/python tests/compiled_beforehand.py
 	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --max-worker-restart=0 \
 		--benchmark-disable --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
