@@ -47,9 +47,8 @@ class BlockResult:
     @property
     def planes(self) -> Floats32:
         """All outputs put together, float32 (plane, wavelength, y, x)."""
-        (nz, ny, nx), (n, nk, nj, ni, dz, dy, dx) = self.shape, self.parts.shape
-        whole = self.parts.transpose(0, 1, 4, 2, 5, 3, 6).reshape(n, nk * dz, nj * dy, ni * dx)
-        return whole[:, :nz, :ny, :nx]
+        nz, ny, nx = self.shape
+        return joined(self.parts)[:, :nz, :ny, :nx]
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,14 @@ def cut(planes: Floats32, inner: tuple[int, int, int]) -> Floats32:
     whole = np.pad(planes, [(0, 0), *((0, size) for size in beyond)], constant_values=np.nan)
     parts = whole.reshape(n, nk, dz, nj, dy, ni, dx).transpose(0, 1, 3, 5, 2, 4, 6)
     return np.ascontiguousarray(parts, np.float32)
+
+
+def joined(parts: Floats32) -> Floats32:
+    """Put parts (..., k, j, i, wavelength, y, x) together: (..., wavelength, y, x)."""
+    *rest, nk, nj, ni, dz, dy, dx = parts.shape
+    first = len(rest)
+    axes = (*range(first), *(first + axis for axis in (0, 3, 1, 4, 2, 5)))
+    return parts.transpose(axes).reshape(*rest, nk * dz, nj * dy, ni * dx)
 
 
 def check_chunks(sizes: tuple[int, ...], axis: str) -> None:

@@ -68,7 +68,7 @@ def mean_over_channels(parts):
 
     Returns
     -------
-    mean, number : float32 (j, i, y, x)
+    mean, number : float32 (1, j, i, 1, y, x)
         NaN where none did.
     """
     n_k, n_j, n_i, depth, height, width = parts.shape
@@ -89,7 +89,7 @@ def mean_over_channels(parts):
                 some = count[p] > 0
                 mean[part, first + p] = total[p] / count[p] if some else np.nan
                 number[part, first + p] = count[p] if some else np.nan
-    shape = n_j, n_i, height, width
+    shape = 1, n_j, n_i, 1, height, width
     return mean.reshape(shape), number.reshape(shape)
 
 

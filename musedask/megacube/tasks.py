@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from musedask.blocks import BlockResult, Slot, parts_shape
+from musedask.blocks import BlockResult, Slot, joined, parts_shape
 from musedask.errors import InputError
 from musedask.megacube.layout import Layout
 from musedask.megacube.packing import mean_over_channels
@@ -94,15 +94,10 @@ def write_sidecar(made: BlockResult, layout: Layout, block: Shape) -> int:
     images = [*made.white]
     _, ny, nx = made.shape
     for plane in white_planes(layout):
-        images += [_joined(image)[:ny, :nx] for image in mean_over_channels(made.parts[plane])]
+        means = mean_over_channels(made.parts[plane])
+        images += [joined(image)[0, :ny, :nx] for image in means]
     pieces = sidecar_codec(layout, block).encode(_Piled(tuple(images)), (len(images), ny, nx))
     return write_atomically(layout.sidecar(block), pieces)
-
-
-def _joined(image: Array) -> Array:
-    """An image (j, i, y, x) that is cut into parts (j, i), as one (y, x)."""
-    nj, ni, ny, nx = image.shape
-    return image.transpose(0, 2, 1, 3).reshape(nj * ny, ni * nx)
 
 
 @dataclass(frozen=True)

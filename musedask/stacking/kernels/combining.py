@@ -6,7 +6,7 @@ import numpy as np
 
 from musedask.compiling import fast_kernel, kernel
 from musedask.stacking.kernels.layout import CLIPPED, CLIPPED_MPDAF, MEDIAN, MPDAF_RULES
-from musedask.stacking.kernels.means import store_means, weighted_sums
+from musedask.stacking.kernels.means import store_weighted_mean
 from musedask.stacking.kernels.medians import exposure_time, median_variance
 from musedask.stacking.kernels.memory import address_of, copy_floats, fill, floats_at
 from musedask.stacking.kernels.mpdaf_clipping import store_mpdaf
@@ -60,12 +60,9 @@ def _combine_run(
                 number, time,
             )  # fmt: skip
         else:
-            alike = weighted_sums(
-                values, variances, members, weights, times, p_lo, n, limits, False, centre, sums
-            )
-            store_means(
-                sums, alike, times[members[0]], n, (i_flux, i_variance, i_number, i_time), to,
-                to_step,
+            store_weighted_mean(
+                values, variances, members, weights, times, p_lo, n, limits, False, centre, sums,
+                steps[s, 1:], to, to_step,
             )  # fmt: skip
 
 
@@ -137,14 +134,10 @@ def clip_run(
             limits[0, p] = sigma * sigma if n_valid[p] >= fewest else np.float32(0.0)
     _spread_of_pairs(values, variances, members, p_lo, n, n_valid, limits)
     for s in range(steps.shape[0]):
-        kind, i_flux, i_variance, i_number, i_time = steps[s]
-        if kind == CLIPPED:
-            alike = weighted_sums(
-                values, variances, members, weights, times, p_lo, n, limits, True, centre, sums
-            )
-            store_means(
-                sums, alike, times[members[0]], n, (i_flux, i_variance, i_number, i_time), to,
-                to_step,
+        if steps[s, 0] == CLIPPED:
+            store_weighted_mean(
+                values, variances, members, weights, times, p_lo, n, limits, True, centre, sums,
+                steps[s, 1:], to, to_step,
             )  # fmt: skip
 
 

@@ -8,8 +8,31 @@ from musedask.compiling import fast_kernel, kernel
 from musedask.stacking.kernels.memory import floats_at, line_of
 
 
+@kernel
+def store_weighted_mean(
+    values, variances, members, weights, times, p_lo, n, limits, use_limits, centre, sums,
+    places, to, to_step,
+):  # fmt: skip
+    """Store a mean, its variance, the number and the exposure time, if it has a plane.
+
+    The first row of arguments as in :func:`_weighted_sums`; ``places``: planes of these
+    four, which lie ``to_step`` bytes apart from the address ``to`` on.
+    """  # fmt: skip
+    alike = _weighted_sums(
+        values, variances, members, weights, times, p_lo, n, limits, use_limits, centre, sums
+    )
+    i_flux, i_variance, i_number, i_time = places
+    _store_mean(
+        sums, alike, n, floats_at(to + i_flux * to_step, n),
+        floats_at(to + i_variance * to_step, n), floats_at(to + i_number * to_step, n),
+    )  # fmt: skip
+    if i_time != i_number:
+        total, factor = (sums[4], times[members[0]]) if alike else (sums[3], 1.0)
+        store_time(total, factor, n, floats_at(to + i_time * to_step, n))
+
+
 @fast_kernel
-def weighted_sums(
+def _weighted_sums(
     values, variances, members, weights, times, p_lo, n, limits, use_limits, centre, sums
 ):
     """Accumulate (sum w, sum w f, sum w^2 var, sum t, n) of each pixel in float64.
@@ -55,7 +78,7 @@ def _are_alike(members, weights, times):
 
 @fast_kernel
 def _plain_sums(values, variances, members, p_lo, n, limits, use_limits, centre, sums):
-    """Those of :func:`weighted_sums` that are left without weights and times."""
+    """Those of :func:`_weighted_sums` that are left without weights and times."""
     sums[1, :n] = 0.0
     sums[2, :n] = 0.0
     sums[4, :n] = 0.0
@@ -76,6 +99,15 @@ def _plain_sums(values, variances, members, p_lo, n, limits, use_limits, centre,
 
 
 @fast_kernel
+def _is_kept(f, v, p, use_limits, centre, spread, floor, square):
+    """Whether a pixel has a value, and one within the limits if these are used."""
+    if use_limits:
+        d = f[p] - centre[p]
+        return d * d <= square * max(v[p], spread[p]) + floor[p]
+    return f[p] == f[p]
+
+
+@fast_kernel
 def _add_one(f, v, w, t, limits, use_limits, centre, sums):
     """Add an exposure to the sums."""
     n = f.shape[0]
@@ -83,10 +115,7 @@ def _add_one(f, v, w, t, limits, use_limits, centre, sums):
     spread, floor, square = limits[0, :n], limits[1, :n], limits[2, 0]
     w2 = w * w
     for p in range(n):
-        keep = f[p] == f[p]
-        if use_limits:
-            d = f[p] - centre[p]
-            keep = d * d <= square * max(v[p], spread[p]) + floor[p]
+        keep = _is_kept(f, v, p, use_limits, centre, spread, floor, square)
         sw[p] += w if keep else 0.0
         st[p] += t if keep else 0.0
         sf[p] += w * np.float64(f[p]) if keep else 0.0
@@ -102,13 +131,8 @@ def _add_two(f0, f1, v0, v1, w0, w1, t0, t1, limits, use_limits, centre, sums):
     spread, floor, square = limits[0, :n], limits[1, :n], limits[2, 0]
     x0, x1 = w0 * w0, w1 * w1
     for p in range(n):
-        a = f0[p] == f0[p]
-        b = f1[p] == f1[p]
-        if use_limits:
-            d = f0[p] - centre[p]
-            a = d * d <= square * max(v0[p], spread[p]) + floor[p]
-            d = f1[p] - centre[p]
-            b = d * d <= square * max(v1[p], spread[p]) + floor[p]
+        a = _is_kept(f0, v0, p, use_limits, centre, spread, floor, square)
+        b = _is_kept(f1, v1, p, use_limits, centre, spread, floor, square)
         sw[p] += (w0 if a else 0.0) + (w1 if b else 0.0)
         st[p] += (t0 if a else 0.0) + (t1 if b else 0.0)
         sf[p] += (w0 * np.float64(f0[p]) if a else 0.0) + (w1 * np.float64(f1[p]) if b else 0.0)
@@ -125,13 +149,8 @@ def _add_plain_two(f0, f1, v0, v1, limits, use_limits, centre, sums):
     zero = np.float32(0.0)
     one = np.float32(1.0)
     for p in range(n):
-        a = f0[p] == f0[p]
-        b = f1[p] == f1[p]
-        if use_limits:
-            d = f0[p] - centre[p]
-            a = d * d <= square * max(v0[p], spread[p]) + floor[p]
-            d = f1[p] - centre[p]
-            b = d * d <= square * max(v1[p], spread[p]) + floor[p]
+        a = _is_kept(f0, v0, p, use_limits, centre, spread, floor, square)
+        b = _is_kept(f1, v1, p, use_limits, centre, spread, floor, square)
         # What is missing is left out in float32, where an instruction does twice as many.
         sf[p] += np.float64(f0[p] if a else zero) + np.float64(f1[p] if b else zero)
         sv[p] += np.float64(v0[p] if a else zero) + np.float64(v1[p] if b else zero)
@@ -159,19 +178,3 @@ def store_time(total, factor, n, time):
     """Store a float64 sum of exposure times, times a factor, as float32."""
     for p in range(n):
         time[p] = np.float32(factor * total[p])
-
-
-@fast_kernel
-def store_means(sums, alike, time_of_one, n, places, to, to_step):
-    """Store a mean, its variance, the number and the exposure time, if it has a plane.
-
-    ``places``: planes of these four, which lie ``to_step`` bytes apart from the address ``to`` on.
-    """
-    i_flux, i_variance, i_number, i_time = places
-    _store_mean(
-        sums, alike, n, floats_at(to + i_flux * to_step, n),
-        floats_at(to + i_variance * to_step, n), floats_at(to + i_number * to_step, n),
-    )  # fmt: skip
-    if i_time != i_number:
-        total, factor = (sums[4], time_of_one) if alike else (sums[3], 1.0)
-        store_time(total, factor, n, floats_at(to + i_time * to_step, n))
